@@ -1,0 +1,84 @@
+"""What a pipeline is given, read into what a graph takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from kzoo.errors import KzooError
+from kzoo.runtime.manifest import ImagePreprocessing
+from kzoo.text import Text, Tokenizer, check_text
+from kzoo.vision import ImageInput, is_image, preprocess
+
+
+class TruncationWarning(UserWarning):
+    """Texts had more tokens than the model takes, and were cut."""
+
+
+@dataclass(frozen=True)
+class TextReader:
+    """Reads strings, and where `pairs` is set pairs of strings, into padded token ids."""
+
+    tokenizer: Tokenizer
+    max_length: int
+    pairs: bool = False
+    keep: Literal["first", "last"] = "first"
+
+    def listed(self, inputs: Any) -> tuple[list[Any], bool]:
+        """Return the inputs as a checked list, and whether they were one bare text."""
+        bare = isinstance(inputs, str | tuple)
+        items = [inputs] if bare else _as_list(inputs, "a string or a list of strings")
+        for index, item in enumerate(items):
+            check_text(item, index)
+            if isinstance(item, tuple) and not self.pairs:
+                raise KzooError(f"Text {index} is a pair; this task takes single strings.")
+        return items, bare
+
+    def size(self, text: Text) -> int:
+        """Return a cheap measure that sorts texts by length."""
+        return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+
+    def read(self, texts: Sequence[Text], first_index: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return the graph's inputs for one batch, and which of its texts were cut (batch,)."""
+        encoding = self.tokenizer.encode(texts, max_length=self.max_length, keep=self.keep)
+        feeds = {
+            "input_ids": encoding.input_ids,
+            "attention_mask": encoding.attention_mask,
+            "token_type_ids": encoding.token_type_ids,
+        }
+        return feeds, encoding.truncated
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """Reads images of any kind that `kzoo.vision.preprocess` takes into pixel values."""
+
+    settings: ImagePreprocessing
+
+    def listed(self, inputs: Any) -> tuple[list[Any], bool]:
+        """Return the inputs as a list, and whether they were one bare image."""
+        bare = is_image(inputs)
+        return ([inputs] if bare else _as_list(inputs, "an image or a list of images")), bare
+
+    def size(self, image: ImageInput) -> int:
+        """Return the same for all: an image's size makes no difference to its batch, so order stays."""
+        return 0
+
+    def read(
+        self, images: Sequence[ImageInput], first_index: int
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return the graph's inputs for one batch, and that no image was cut (batch,)."""
+        pixels = preprocess(images, self.settings, first_index=first_index)
+        return {"pixel_values": pixels}, np.zeros(len(images), bool)
+
+
+def _as_list(inputs: Any, expected: str) -> list[Any]:
+    if isinstance(inputs, dict | bytes) or not isinstance(inputs, Iterable):
+        raise KzooError(f"Inputs are of type {type(inputs).__name__}; expected {expected}.")
+    items = list(inputs)
+    if not items:
+        raise KzooError(f"The list of inputs is empty; expected {expected}.")
+    return items

@@ -1,0 +1,69 @@
+"""Which pipeline runs which task, and the way in: `load`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from kzoo.errors import BundleError, did_you_mean
+from kzoo.runtime.bundle import Bundle
+from kzoo.runtime.generation import TextGeneration, Translation
+from kzoo.runtime.pipeline import Pipeline
+from kzoo.runtime.prediction import Classification, Embedding, Features, MultiLabel
+from kzoo.runtime.session import Device, open_session
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+TASKS: dict[str, type[Pipeline]] = {
+    "causal_lm": TextGeneration,
+    "classification": Classification,
+    "embedding": Embedding,
+    "features": Features,
+    "image_classification": Classification,
+    "multilabel": MultiLabel,
+    "seq2seq": Translation,
+}
+
+
+def load(
+    path: str | os.PathLike[str],
+    device: Device = "auto",
+    threads: int | None = None,
+    session_options: onnxruntime.SessionOptions | None = None,
+) -> Pipeline:
+    """Open a bundle, check its files, and make it ready to call.
+
+    Args:
+        path: the bundle's folder.
+        device: `"cuda"` runs on an NVIDIA GPU or raises; `"auto"` takes the GPU if it starts, else the CPU.
+        threads: threads for one operation; all cores if None.
+        session_options: ONNX Runtime's own, for what this function does not offer; excludes `threads`.
+
+    Returns:
+        The pipeline of the bundle's task; its `__call__` says what goes in and what comes out.
+
+    Raises:
+        BundleError: if the bundle is missing, damaged, from a newer kzoo, or for an unknown task.
+        KzooError: if the device cannot be used.
+
+    Example:
+        >>> topic = kzoo.load("bundles/topic")  # doctest: +SKIP
+        >>> topic("Shares fell sharply on Monday")  # doctest: +SKIP
+        {'label': 'Business', 'score': 0.97}
+    """
+    bundle = Bundle.open(path)
+    task, graphs = bundle.manifest.task, bundle.manifest.graphs
+    if task not in TASKS:
+        raise BundleError(f"{bundle.folder} is for the unknown task '{task}'.{did_you_mean(task, TASKS)}")
+    pipeline = TASKS[task]
+    if graphs.keys() != pipeline.outputs.keys():
+        raise BundleError(
+            f"{bundle.folder}: task '{task}' needs graphs {', '.join(pipeline.outputs)}; "
+            f"the manifest has {', '.join(graphs)}. Export the bundle again."
+        )
+    sessions = {
+        role: open_session(bundle.path(graph.file), device, threads, session_options)
+        for role, graph in graphs.items()
+    }
+    return pipeline(bundle, sessions)
