@@ -1,0 +1,170 @@
+"""ASGI middleware: how much may come in, and a wall around Gradio so that its pages work offline."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# What the pages fetch. Gradio has more: a proxy, a history, calls by name, an editor; some of it reaches out.
+_USED_BY_PAGES = re.compile(
+    r"/|/config|/theme\.css|/favicon\.ico|/(assets|static)/.+"
+    r"|/gradio_api/(queue/(join|data)|run/predict|upload|upload_progress|startup-events|heartbeat/\w+|file=.+)"
+)
+_FILE_ROUTE = "/gradio_api/file="
+_CALL_ROUTES = ("/gradio_api/queue/join", "/gradio_api/run/predict")
+_CALL_BYTES = 1_000_000  # of text and file names; files themselves are uploads
+# Gradio's page names outside pictures and addresses for link previews.
+_OUTSIDE_META = re.compile(rb'<meta\b[^>]*\bcontent="https?://[^"]*"[^>]*>\s*')
+# The browser itself refuses what any script might still ask of another host.
+_PAGE_HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'self'; "
+        "form-action 'self'; frame-ancestors 'self'"
+    ),
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+class BodyLimit:
+    """Answers 413 to a request whose body is larger than `max_bytes`, however its size was declared."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int):
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer or pass on one request, as ASGI has it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = await self._read(scope, receive)
+        if body is None:
+            message = f"The request is larger than {self._max_bytes:,} bytes; send fewer or smaller inputs."
+            response = JSONResponse({"error": message}, 413, headers={"connection": "close"})
+            await response(scope, receive, send)
+            return
+        await self._app(scope, _replay(body, receive), send)
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._max_bytes:
+            return None
+        return await _read_body(receive, self._max_bytes)
+
+
+class GalleryGuard:
+    """Lets through only what the pages use, and keeps them from other hosts and from files of this one.
+
+    Args:
+        app: Gradio's application.
+        uploads: the only folder whose files a request may name. A mounted Gradio would read any file of this
+            machine that a request names, and fetch any address.
+    """
+
+    def __init__(self, app: ASGIApp, uploads: Path):
+        self._app = app
+        self._uploads = uploads.resolve()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer or pass on one request, as ASGI has it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path: str = scope["path"]
+        allowed = _USED_BY_PAGES.fullmatch(path) is not None
+        if path.startswith(_FILE_ROUTE):
+            allowed = self._is_upload(path.removeprefix(_FILE_ROUTE))
+        elif path in _CALL_ROUTES:
+            body = await _read_body(receive, _CALL_BYTES)
+            allowed = body is not None and all(map(self._is_upload, _files_named_in(body)))
+            receive = _replay(body or b"", receive)
+        if not allowed:
+            await JSONResponse({"error": f"Not served here: {path}"}, 404)(scope, receive, send)
+            return
+        if path == "/":
+            # Uncompressed, so that the page can be read and changed below.
+            headers = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+            scope = {**scope, "headers": headers}
+        await self._app(scope, receive, _PageSender(send))
+
+    def _is_upload(self, name: Any) -> bool:
+        return isinstance(name, str) and Path(name).resolve().is_relative_to(self._uploads)
+
+
+class _PageSender:
+    """Adds the headers to every answer, and takes outside addresses out of HTML."""
+
+    def __init__(self, send: Send):
+        self._send = send
+        self._held: Message | None = None
+        self._html = b""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers.update(_PAGE_HEADERS)
+            if headers.get("content-type", "").startswith("text/html"):
+                self._held = message
+                return
+        elif self._held is not None:
+            self._html += message.get("body", b"")
+            if message.get("more_body", False):
+                return
+            html = _OUTSIDE_META.sub(b"", self._html)
+            MutableHeaders(scope=self._held)["content-length"] = str(len(html))
+            await self._send(self._held)
+            self._held = None
+            message = {"type": "http.response.body", "body": html}
+        await self._send(message)
+
+
+async def _read_body(receive: Receive, max_bytes: int) -> bytes | None:
+    """Return the request's body, or None once it has grown beyond `max_bytes`."""
+    body = b""
+    more = True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > max_bytes:
+            return None
+        more = message["type"] == "http.request" and message.get("more_body", False)
+    return body
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Give the application a body that has been read already, then what follows it."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def _files_named_in(body: bytes) -> Iterator[Any]:
+    """Yield every `path` in a call's JSON; what is not JSON names none and is refused by Gradio."""
+    try:
+        pending = [json.loads(body)]
+    except ValueError:
+        return
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            if "path" in value:
+                yield value["path"]
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)

@@ -1,0 +1,112 @@
+"""What every page of the gallery shares: its outline, and the form that asks a pipeline."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import gradio as gr
+from gradio.components import Component
+
+from kzoo.errors import KzooError
+
+if TYPE_CHECKING:
+    from kzoo.runtime import Pipeline
+
+MAX_TEXT = 10_000  # characters
+
+
+class Page(Protocol):
+    """A module that draws one tab.
+
+    Attributes:
+        TITLE: the tab's name.
+        TASKS: the tasks whose bundles it shows.
+        COMMAND: what makes such a bundle, shown when there is none.
+    """
+
+    TITLE: str
+    TASKS: frozenset[str]
+    COMMAND: str
+
+    def build(self, pipelines: Sequence[Pipeline], example_images: Sequence[Path]) -> None:
+        """Draw the tab for at least one pipeline; `example_images` may be offered to click."""
+
+
+def form(
+    answer: Callable[[Pipeline, Any], tuple[Any, str]],
+    pipelines: Sequence[Pipeline],
+    *,
+    given: Component,
+    result: Component,
+    action: str,
+    examples: Sequence[Any],
+) -> None:
+    """Draw an input on the left, the result on the right, and examples to click below.
+
+    Args:
+        answer: takes the pipeline that was picked and the input's value, and returns the result's value and
+            a remark, perhaps empty. The message of a `KzooError` that it raises is shown instead.
+        pipelines: at least one; with more, a list to pick from is shown.
+        given: the input, not rendered yet.
+        result: where the answer goes, not rendered yet.
+        action: the button's words.
+        examples: values for the input.
+    """
+    by_name = {pipeline.name: pipeline for pipeline in pipelines}
+
+    def ask(name: str, value: Any) -> tuple[Any, str]:
+        start = time.perf_counter()
+        try:
+            shown, remark = answer(by_name[name], value)
+        except KzooError as error:
+            return None, line(str(error), "problem")
+        milliseconds = 1000 * (time.perf_counter() - start)
+        took = line(f"{milliseconds:.1f} ms on {by_name[name].device.upper()}", "took")
+        return shown, took + (line(remark, "remark") if remark else "")
+
+    with gr.Row(equal_height=False):
+        with gr.Column():
+            names = list(by_name)
+            model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
+            given.render()
+            button = gr.Button(action, variant="primary")
+        with gr.Column():
+            result.render()
+            status = gr.Markdown(elem_classes="status")
+
+    wiring: dict[str, Any] = {
+        "fn": ask,
+        "inputs": [model, given],
+        "outputs": [result, status],
+        "api_visibility": "private",
+        "show_progress": "minimal",
+    }
+    button.click(**wiring)
+    if isinstance(given, gr.Textbox):
+        given.submit(**wiring)
+    if examples:
+        clickable = gr.Examples([[example] for example in examples], [given], cache_examples=False)
+        clickable.load_input_event.then(**wiring)
+
+
+def line(text: str, kind: str) -> str:
+    """Return text as one line of HTML inside Markdown, where none of it is read as either."""
+    # Not gr.HTML, whose templates need a page that allows eval.
+    return f'<p class="{kind}">{html.escape(" ".join(text.split()))}</p>'
+
+
+def remark_on_length(pipeline: Pipeline, texts: Sequence[str]) -> str:
+    """Return a sentence that says which texts the model saw only in part, or nothing."""
+    # The pipeline's own warning cannot be caught here: Python's warnings are shared by all threads.
+    reader = pipeline._reader
+    cut = reader.tokenizer.encode(texts, max_length=reader.max_length).truncated
+    if not cut.any():
+        return ""
+    which = "The text" if len(texts) == 1 else f"{cut.sum()} of {len(texts)} lines"
+    return (
+        f"{which} had more than the {reader.max_length} tokens that this model reads; the rest was left out."
+    )

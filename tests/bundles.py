@@ -1,0 +1,219 @@
+"""Tiny bundles with real graphs, for tests: each knows a few words or shades, and no training framework."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from kzoo.runtime import Manifest, hash_file
+from kzoo.runtime.manifest import GenerationDefaults, GraphSpec, TensorSpec, TextPreprocessing
+from kzoo.text import Tokenizer
+from kzoo.vision import ImagePreprocessing
+
+OPSET = 20
+IR_VERSION = 10
+
+TOPICS = {
+    "Business": ("shares", "bank", "profits", "market"),
+    "Sports": ("match", "goal", "striker", "team"),
+}
+SHADES = ("dark", "bright")
+GERMAN = {"A": "Ein", " dog": " Hund", " cat": " Kater", " runs": " rennt", " sleeps": " schläft", ".": "."}
+
+_DTYPES = {TensorProto.FLOAT: "float32", TensorProto.INT64: "int64"}
+
+
+def write_text_classifier(folder: Path, name: str = "topic", max_length: int = 16) -> Path:
+    """Write a classifier that counts words: 3 is added to a topic's logit for each word that it owns."""
+    words = itertools.chain.from_iterable(TOPICS.values())
+    tokenizer = Tokenizer.train([f"the {word} of" for word in words] * 3, vocab_size=500)
+    weights = np.zeros((tokenizer.vocab_size, len(TOPICS)), np.float32)
+    for column, owned in enumerate(TOPICS.values()):
+        weights[[tokenizer.token_id(word) for word in owned], column] = 3
+    nodes = [
+        helper.make_node("Gather", ["weights", "input_ids"], ["votes"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+        helper.make_node("Mul", ["votes", "column"], ["counted"]),
+        helper.make_node("ReduceSum", ["counted", "tokens"], ["logits"], keepdims=0),
+    ]
+    graph = make_graph(
+        nodes,
+        inputs=[int_input("input_ids", "sequence"), int_input("attention_mask", "sequence")],
+        outputs=[float_tensor("logits", ["batch", len(TOPICS)])],
+        constants={"weights": weights, "last": np.array([2]), "tokens": np.array([1])},
+    )
+    text = TextPreprocessing(max_length=max_length)
+    return write_bundle(
+        folder, name, "classification", {"model": graph}, tokenizer, labels=list(TOPICS), text=text
+    )
+
+
+def write_image_classifier(folder: Path, name: str = "shade") -> Path:
+    """Write a classifier of 8 x 8 grey images by their mean: logits are plus and minus 4 times it."""
+    nodes = [
+        helper.make_node("ReduceMean", ["pixel_values", "axes"], ["mean"], keepdims=0),
+        helper.make_node("MatMul", ["mean", "signs"], ["logits"]),
+    ]
+    graph = make_graph(
+        nodes,
+        inputs=[float_tensor("pixel_values", ["batch", 8, 8, 1])],
+        outputs=[float_tensor("logits", ["batch", len(SHADES)])],
+        constants={"axes": np.array([1, 2]), "signs": np.array([[-4, 4]], np.float32)},
+    )
+    image = ImagePreprocessing(height=8, width=8, channels=1)
+    return write_bundle(
+        folder, name, "image_classification", {"model": graph}, labels=list(SHADES), image=image
+    )
+
+
+def write_translator(folder: Path, name: str = "en-de", max_length: int = 24) -> Path:
+    """Write a word-for-word translator of `GERMAN`'s words.
+
+    Its encoder's keys are each word's translation, as one hot row; its decoder counts its own cache to know
+    which word comes next, so that a wrong cache gives wrong words.
+    """
+    pairs = list(GERMAN.items())
+    corpus = ["".join(side) for pair in pairs for side in pair for _ in range(9)]
+    corpus += ["A" + "".join(words) for words in zip(*pairs, strict=True)] * 9
+    corpus += ["A dog runs.", "A cat sleeps.", "Ein Hund rennt.", "Ein Kater schläft."] * 9
+    tokenizer = Tokenizer.train(corpus, kind="bpe", vocab_size=600)
+    size = tokenizer.vocab_size
+    dictionary = 20 * np.eye(size, dtype=np.float32)
+    for english, german in pairs:
+        source, target = (_only_token(tokenizer, word) for word in (english, german))
+        dictionary[source] = 0
+        dictionary[source, target] = 20
+    encoder = make_graph(
+        [
+            helper.make_node("Gather", ["dictionary", "input_ids"], ["rows"]),
+            helper.make_node("Unsqueeze", ["rows", "heads"], ["present.0.encoder.key"]),
+            helper.make_node("Identity", ["present.0.encoder.key"], ["present.0.encoder.value"]),
+        ],
+        inputs=[int_input("input_ids", "sequence"), int_input("attention_mask", "sequence")],
+        outputs=[
+            float_tensor(f"present.0.encoder.{part}", ["batch", 1, "sequence", size])
+            for part in ("key", "value")
+        ],
+        constants={"dictionary": dictionary, "heads": np.array([1])},
+    )
+    memory = ["batch", 1, "sequence", size]
+    past, present = ["batch", 1, "past", 1], ["batch", 1, "total", 1]
+    decoder = make_graph(
+        [
+            helper.make_node("Cast", ["decoder_input_ids"], ["float_ids"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["float_ids", "head_and_width"], ["new"]),
+            *(
+                helper.make_node(
+                    "Concat",
+                    [f"past_key_values.0.decoder.{part}", "new"],
+                    [f"present.0.decoder.{part}"],
+                    axis=2,
+                )
+                for part in ("key", "value")
+            ),
+            helper.make_node("Shape", ["past_key_values.0.decoder.key"], ["first"], start=2, end=3),
+            helper.make_node("Shape", ["present.0.decoder.value"], ["end"], start=2, end=3),
+            helper.make_node("Shape", ["past_key_values.0.encoder.key"], ["length"], start=2, end=3),
+            helper.make_node("Squeeze", ["first"], ["first_position"]),
+            helper.make_node("Squeeze", ["end"], ["end_position"]),
+            helper.make_node("Range", ["first_position", "end_position", "one"], ["wanted"]),
+            helper.make_node("Sub", ["length", "one"], ["longest"]),
+            helper.make_node("Min", ["wanted", "longest"], ["positions"]),
+            helper.make_node("Squeeze", ["past_key_values.0.encoder.key", "heads"], ["words"]),
+            helper.make_node("Gather", ["words", "positions"], ["logits"], axis=1),
+        ],
+        inputs=[
+            int_input("decoder_input_ids", "step"),
+            *(float_tensor(f"past_key_values.0.encoder.{part}", memory) for part in ("key", "value")),
+            *(float_tensor(f"past_key_values.0.decoder.{part}", past) for part in ("key", "value")),
+        ],
+        outputs=[
+            float_tensor("logits", ["batch", "step", size]),
+            *(float_tensor(f"present.0.decoder.{part}", present) for part in ("key", "value")),
+        ],
+        constants={"head_and_width": np.array([1, 3]), "heads": np.array([1]), "one": np.array(1)},
+    )
+    return write_bundle(
+        folder,
+        name,
+        "seq2seq",
+        {"encoder": encoder, "decoder": decoder},
+        tokenizer,
+        text=TextPreprocessing(max_length=max_length),
+        generation=GenerationDefaults(
+            start_id=tokenizer.start_id, end_id=tokenizer.end_id, max_new_tokens=max_length
+        ),
+    )
+
+
+def write_bundle(
+    folder: Path,
+    name: str,
+    task: str,
+    graphs: dict[str, onnx.ModelProto],
+    tokenizer: Tokenizer | None = None,
+    **sections: Any,
+) -> Path:
+    folder.mkdir(parents=True)
+    specs = {}
+    for role, graph in graphs.items():
+        onnx.save(graph, folder / f"{role}.onnx")
+        specs[role] = GraphSpec(
+            file=f"{role}.onnx",
+            inputs=[_spec(value) for value in graph.graph.input],
+            outputs=[_spec(value) for value in graph.graph.output],
+        )
+    if tokenizer is not None:
+        tokenizer.save(folder / "tokenizer.json")
+    manifest = Manifest(
+        name=name,
+        task=task,
+        graphs=specs,
+        opset=OPSET,
+        versions={"kzoo": "0.1.0"},
+        files={file.name: hash_file(file) for file in sorted(folder.iterdir())},
+        **sections,
+    )
+    (folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf-8")
+    return folder
+
+
+def make_graph(
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    constants: dict[str, np.ndarray],
+) -> onnx.ModelProto:
+    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnx.checker.check_model(model)
+    return model
+
+
+def int_input(name: str, length: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", length])
+
+
+def float_tensor(name: str, shape: list[int | str]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    tensor = value.type.tensor_type
+    return TensorSpec(
+        name=value.name,
+        dtype=_DTYPES[tensor.elem_type],
+        shape=[size.dim_param or size.dim_value for size in tensor.shape.dim],
+    )
+
+
+def _only_token(tokenizer: Tokenizer, word: str) -> int:
+    (token,) = tokenizer.encode([word], max_length=8, special_tokens=False).input_ids[0].tolist()
+    return token
