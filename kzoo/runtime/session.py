@@ -158,7 +158,7 @@ def _import_onnxruntime() -> Any:
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files. Mend it: "
             "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
     try:
         import onnxruntime

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -128,10 +129,10 @@ class Tokenizer:
         vocab_size: int,
         special_tokens: Sequence[str] = (),
     ) -> Tokenizer:
-        """Learn a vocabulary from texts.
+        """Learn a vocabulary from texts; the same texts give the same vocabulary.
 
         Args:
-            texts: the texts, read once.
+            texts: the texts, read once; `"wordpiece"` holds them in memory.
             kind: `"wordpiece"` lower-cases and wraps texts as BERT does (`[CLS] text [SEP]`, `[PAD]` is 0);
                 `"bpe"` is byte-level, so any text comes back unchanged, and ends texts with `</s>`
                 (`<pad>` is 0, `<s>` 1, `</s>` 2).
@@ -148,24 +149,8 @@ class Tokenizer:
         smallest = len(special) + (2 if kind == "wordpiece" else 256)
         if vocab_size < smallest:
             raise KzooError(f"vocab_size is {vocab_size}; a {kind} vocabulary needs at least {smallest}.")
-        if kind == "wordpiece":
-            backend = _wordpiece({token: index for index, token in enumerate(special)}, lowercase=True)
-            trainer: Any = trainers.WordPieceTrainer(
-                vocab_size=vocab_size,
-                special_tokens=special,
-                limit_alphabet=(vocab_size - len(special)) // 2,
-                show_progress=False,
-            )
-        else:
-            backend = _byte_level_bpe()
-            trainer = trainers.BpeTrainer(
-                vocab_size=vocab_size,
-                special_tokens=special,
-                initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-                show_progress=False,
-            )
-        backend.train_from_iterator(_checked(texts), trainer)
-        return cls(backend)
+        train = _train_wordpiece if kind == "wordpiece" else _train_bpe
+        return cls(train(_checked(texts), vocab_size, special))
 
     def encode(
         self,
@@ -312,6 +297,7 @@ def _checked(texts: Iterable[str]) -> Iterator[str]:
             raise KzooError(
                 f"Text {index} is of type {type(text).__name__}; a tokenizer is trained on strings."
             )
+        check_text(text, index)
         empty = empty and not text.strip()
         yield text
     if empty:
@@ -324,6 +310,55 @@ def _shares(sizes: list[int], room: int) -> list[int]:
         return [room]
     first = min(sizes[0], max(room - sizes[1], room - room // 2))
     return [first, room - first]
+
+
+def _train_wordpiece(texts: Iterable[str], vocab_size: int, special: list[str]) -> tokenizers.Tokenizer:
+    texts = list(texts)
+    backend = _wordpiece({token: index for index, token in enumerate(special)}, lowercase=True)
+    alphabet, inside = _alphabet(backend, texts, (vocab_size - len(special)) // 2)
+    # The trainer gives letters inside words their ids in the order of a randomly seeded hash table, and
+    # breaks ties between merges by id. Fixing these ids first, as special tokens, makes it repeatable.
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[*special, *(f"##{letter}" for letter in inside)],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    trained = _wordpiece(backend.get_vocab(), lowercase=True)
+    trained.add_special_tokens(special)
+    return trained
+
+
+def _alphabet(backend: tokenizers.Tokenizer, texts: list[str], limit: int) -> tuple[list[str], list[str]]:
+    """Return the most frequent letters, and those of them that occur inside words, each in order."""
+    raw: Counter[str] = Counter()
+    for text in texts:
+        raw.update(text)
+    counts: Counter[str] = Counter()
+    inside = set()
+    for letter, count in raw.items():
+        # Behind another letter, punctuation and ideographs make a word of their own and others stay in it.
+        words = backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str("a" + letter))
+        joined = words[0][0][1:]
+        inside.update(joined)
+        for part in (joined, *(word for word, _ in words[1:])):
+            counts.update(dict.fromkeys(part, count))
+    kept = sorted(sorted(counts), key=counts.__getitem__, reverse=True)[:limit]
+    return sorted(kept), sorted(inside.intersection(kept))
+
+
+def _train_bpe(texts: Iterable[str], vocab_size: int, special: list[str]) -> tokenizers.Tokenizer:
+    backend = _byte_level_bpe()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    return backend
 
 
 def _wordpiece(vocabulary: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:

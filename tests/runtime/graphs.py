@@ -1,0 +1,224 @@
+"""Further tiny bundles, whose results depend on masks and on every entry of a cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper
+
+from kzoo.runtime import Bundle, hash_file
+from kzoo.runtime.manifest import GOLDEN_FILE, MANIFEST_FILE, GenerationDefaults, TextPreprocessing
+from kzoo.text import Tokenizer
+from tests.bundles import float_tensor, int_input, make_graph, write_bundle
+
+DIM = 8
+TEXTS = ["the dog runs fast", "the cat sleeps", "a bird sings in the tree", "shares fell on monday"]
+LABELS = ["animal", "business", "sport"]
+
+
+def add_golden(folder: Path, role: str, feeds: dict[str, np.ndarray]) -> Path:
+    """Record a graph's outputs for `feeds` in the bundle, as export does."""
+    bundle = Bundle.open(folder)
+    graph = bundle.manifest.graphs[role]
+    session = onnxruntime.InferenceSession(bundle.path(graph.file), providers=["CPUExecutionProvider"])
+    names = [tensor.name for tensor in graph.outputs]
+    arrays = {f"first/{role}/input/{name}": value for name, value in feeds.items()}
+    for name, value in zip(names, session.run(names, feeds), strict=True):
+        arrays[f"first/{role}/output/{name}"] = value
+    np.savez(folder / GOLDEN_FILE, **arrays)
+    bundle.manifest.files[GOLDEN_FILE] = hash_file(folder / GOLDEN_FILE)
+    (folder / MANIFEST_FILE).write_text(bundle.manifest.model_dump_json(), encoding="utf-8")
+    return folder
+
+
+def write_text_bundle(folder: Path, task: str = "classification", **fields: Any) -> Path:
+    """Write a bundle that averages random token vectors, and says so in the way of its task."""
+    tokenizer = Tokenizer.train(TEXTS, kind="wordpiece", vocab_size=120)
+    random = np.random.default_rng(0)
+    heads: dict[str, tuple[list[onnx.NodeProto], dict[str, list[int | str]]]] = {
+        "classification": (
+            [helper.make_node("MatMul", ["mean", "weights"], ["logits"])],
+            {"logits": ["batch", len(LABELS)]},
+        ),
+        "embedding": (
+            [helper.make_node("Identity", ["mean"], ["embedding"])],
+            {"embedding": ["batch", DIM]},
+        ),
+        "features": (
+            [
+                helper.make_node("Identity", ["hidden"], ["last_hidden_state"]),
+                helper.make_node("Identity", ["mean"], ["pooled"]),
+            ],
+            {"last_hidden_state": ["batch", "length", DIM], "pooled": ["batch", DIM]},
+        ),
+    }
+    heads["multilabel"] = heads["classification"]
+    nodes, outputs = heads[task]
+    weights = random.normal(size=(DIM, len(LABELS))).astype(np.float32)
+    constants = {"weights": weights} if "logits" in outputs else {}
+    graph = make_graph(
+        [
+            helper.make_node("Gather", ["table", "input_ids"], ["hidden"]),
+            helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["mask", "axis2"], ["mask3"]),
+            helper.make_node("Mul", ["hidden", "mask3"], ["masked"]),
+            helper.make_node("ReduceSum", ["masked", "axis1"], ["sum"], keepdims=0),
+            helper.make_node("ReduceSum", ["mask", "axis1"], ["count"]),
+            helper.make_node("Div", ["sum", "count"], ["mean"]),
+            *nodes,
+        ],
+        inputs=[int_input("input_ids", "length"), int_input("attention_mask", "length")],
+        outputs=[float_tensor(name, shape) for name, shape in outputs.items()],
+        constants={
+            "table": random.normal(size=(tokenizer.vocab_size, DIM)).astype(np.float32),
+            "axis1": np.array([1]),
+            "axis2": np.array([2]),
+            **constants,
+        },
+    )
+    if "logits" in outputs:
+        fields.setdefault("labels", LABELS)
+    text = TextPreprocessing(max_length=12)
+    write_bundle(folder, folder.name, task, {"model": graph}, tokenizer, text=text, **fields)
+    encoding = tokenizer.encode(TEXTS, max_length=12)
+    ids, mask = encoding.input_ids.astype(np.int64), encoding.attention_mask.astype(np.int64)
+    return add_golden(folder, "model", {"input_ids": ids, "attention_mask": mask})
+
+
+def write_language_model(folder: Path, max_length: int = 32) -> tuple[Path, np.ndarray, np.ndarray]:
+    """Write a model whose logits are those of all real tokens so far, by the cache, and of the last one.
+
+    The cache keeps tokens as one-hot rows, so that losing, swapping or not masking one changes the outcome.
+    Returns the folder and the weights for the history and the last token, each (vocab, vocab).
+    """
+    tokenizer = Tokenizer.train(TEXTS, kind="bpe", vocab_size=300)
+    size = tokenizer.vocab_size
+    history, last = np.random.default_rng(2).normal(size=(2, size, size)).astype(np.float32)
+    past, present = ["batch", 1, "past", size], ["batch", 1, "total", size]
+    graph = make_graph(
+        [
+            helper.make_node("Gather", ["identity", "input_ids"], ["tokens"]),
+            helper.make_node("Unsqueeze", ["tokens", "axis1"], ["tokens4"]),
+            helper.make_node("Concat", ["past_key_values.0.key", "tokens4"], ["present.0.key"], axis=2),
+            helper.make_node("Concat", ["past_key_values.0.value", "tokens4"], ["present.0.value"], axis=2),
+            helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["mask", "axes13"], ["mask4"]),
+            helper.make_node("Mul", ["present.0.key", "mask4"], ["real"]),
+            helper.make_node("ReduceSum", ["real", "axis2"], ["seen"], keepdims=0),
+            helper.make_node("MatMul", ["seen", "history"], ["far"]),
+            helper.make_node("MatMul", ["tokens", "last"], ["near"]),
+            helper.make_node("Add", ["far", "near"], ["logits"]),
+        ],
+        inputs=[
+            int_input("input_ids", "step"),
+            int_input("attention_mask", "total"),
+            float_tensor("past_key_values.0.key", past),
+            float_tensor("past_key_values.0.value", past),
+        ],
+        outputs=[
+            float_tensor("logits", ["batch", "step", size]),
+            float_tensor("present.0.key", present),
+            float_tensor("present.0.value", present),
+        ],
+        constants={
+            "identity": np.eye(size, dtype=np.float32),
+            "history": history,
+            "last": last,
+            "axis1": np.array([1]),
+            "axis2": np.array([2]),
+            "axes13": np.array([1, 3]),
+        },
+    )
+    write_bundle(
+        folder,
+        folder.name,
+        "causal_lm",
+        {"model": graph},
+        tokenizer,
+        text=TextPreprocessing(max_length=max_length),
+        generation=GenerationDefaults(start_id=tokenizer.start_id, end_id=tokenizer.end_id, max_new_tokens=8),
+    )
+    return folder, history, last
+
+
+def write_copier(folder: Path, max_length: int = 40) -> Path:
+    """Write an encoder and a decoder that give the source back, as long as the cache holds what was written.
+
+    The next token is the source's at the cache's length; its logit is 10, and -10 or less if an entry of the
+    cache is another row's.
+    """
+    tokenizer = Tokenizer.train(TEXTS, kind="bpe", vocab_size=300)
+    size = tokenizer.vocab_size
+    memory, cache = ["batch", 1, "sequence", size], ["batch", 1, "past", size]
+    total = ["batch", 1, "total", size]
+    identity = np.eye(size, dtype=np.float32)
+    encoder = make_graph(
+        [
+            helper.make_node("Gather", ["identity", "input_ids"], ["tokens"]),
+            helper.make_node("Unsqueeze", ["tokens", "axis1"], ["present.0.encoder.key"]),
+            helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["mask", "axes13"], ["mask4"]),
+            helper.make_node("Mul", ["present.0.encoder.key", "mask4"], ["present.0.encoder.value"]),
+        ],
+        inputs=[int_input("input_ids", "sequence"), int_input("attention_mask", "sequence")],
+        outputs=[
+            float_tensor("present.0.encoder.key", memory),
+            float_tensor("present.0.encoder.value", memory),
+        ],
+        constants={"identity": identity, "axis1": np.array([1]), "axes13": np.array([1, 3])},
+    )
+    past, present = "past_key_values.0", "present.0.decoder"
+    decoder = make_graph(
+        [
+            helper.make_node("Gather", ["identity", "decoder_input_ids"], ["tokens"]),
+            helper.make_node("Unsqueeze", ["tokens", "axis1"], ["tokens4"]),
+            helper.make_node("Concat", [f"{past}.decoder.key", "tokens4"], [f"{present}.key"], axis=2),
+            helper.make_node("Concat", [f"{past}.decoder.value", "tokens4"], [f"{present}.value"], axis=2),
+            helper.make_node("Shape", [f"{present}.key"], ["total"], start=2, end=3),
+            helper.make_node("Sub", ["total", "axis1"], ["written"]),
+            # What the cache holds after the start token, against the source's first tokens.
+            helper.make_node("Slice", [f"{present}.key", "axis1", "total", "axis2"], ["held"]),
+            helper.make_node("Slice", [f"{past}.encoder.value", "axis0", "written", "axis2"], ["due"]),
+            helper.make_node("Mul", ["held", "due"], ["matches"]),
+            helper.make_node("ReduceSum", ["matches", "axes123"], ["right"]),
+            helper.make_node("Cast", ["written"], ["wanted"], to=TensorProto.FLOAT),
+            helper.make_node("Sub", ["right", "wanted"], ["lost"]),
+            helper.make_node("Add", ["lost", "half"], ["factor"]),
+            helper.make_node("Slice", [f"{past}.encoder.value", "written", "total", "axis2"], ["next"]),
+            helper.make_node("Mul", ["next", "factor"], ["small"]),
+            helper.make_node("Mul", ["small", "twenty"], ["large"]),
+            helper.make_node("Squeeze", ["large", "axis1"], ["logits"]),
+        ],
+        inputs=[
+            int_input("decoder_input_ids", "step"),
+            int_input("attention_mask", "sequence"),
+            *(float_tensor(f"{past}.encoder.{part}", memory) for part in ("key", "value")),
+            *(float_tensor(f"{past}.decoder.{part}", cache) for part in ("key", "value")),
+        ],
+        outputs=[
+            float_tensor("logits", ["batch", "step", size]),
+            *(float_tensor(f"{present}.{part}", total) for part in ("key", "value")),
+        ],
+        constants={
+            "identity": identity,
+            "axis0": np.array([0]),
+            "axis1": np.array([1]),
+            "axis2": np.array([2]),
+            "axes123": np.array([1, 2, 3]),
+            "half": np.array(0.5, np.float32),
+            "twenty": np.array(20, np.float32),
+        },
+    )
+    return write_bundle(
+        folder,
+        folder.name,
+        "seq2seq",
+        {"encoder": encoder, "decoder": decoder},
+        tokenizer,
+        text=TextPreprocessing(max_length=max_length),
+        generation=GenerationDefaults(start_id=tokenizer.start_id, end_id=tokenizer.end_id),
+    )
