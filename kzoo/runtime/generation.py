@@ -65,7 +65,7 @@ def _empty_past(graph: GraphSpec, batch: int) -> dict[str, np.ndarray]:
         if tensor.name.startswith(_PAST) and ".encoder." not in tensor.name:
             match tensor.shape:
                 case [_, int(heads), _, int(head_dim)]:
-                    empty[tensor.name] = np.zeros((batch, heads, 0, head_dim), tensor.dtype)
+                    empty[tensor.name] = np.zeros((batch, heads, 0, head_dim), np.float32)
                 case _:
                     raise BundleError(
                         f"{graph.file}: input '{tensor.name}' has shape {tensor.shape}; expected "
@@ -169,7 +169,9 @@ class TextGeneration(Pipeline):
         length = self._reader.max_length
         limit = self._defaults.max_new_tokens if max_new_tokens is None else max_new_tokens
         reader = TextReader(self._reader.tokenizer, length - max(1, min(limit, length // 2)), keep="last")
-        random = np.random.default_rng(seed)
+        if seed is not None and seed < 0:
+            raise KzooError(f"seed is {seed}; it must be 0 or greater.")
+        random = np.random.default_rng(seed)  # one for all batches, so that they draw different numbers
 
         def compute(feeds: dict[str, np.ndarray]) -> list[dict[str, Any]]:
             prompts, mask = self._left_padded(feeds["input_ids"], feeds["attention_mask"])

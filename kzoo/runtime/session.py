@@ -127,9 +127,11 @@ def _try_cuda(ort: Any, path: str | os.PathLike[str], options: Any) -> tuple[Any
     # The log line that says why the GPU does not start goes to the process' stderr: for "auto" it is noise,
     # for "cuda" the error that follows says it.
     ort.set_default_logger_severity(_SILENT)
+    # TF32 would round float32 products to 10 bits, and golden outputs would not come back within tolerance.
+    providers = [(_CUDA, {"use_tf32": "0"}), _CPU]
     try:
         # Without enable_fallback=0 a GPU that fails is swapped for the CPU behind our back, now or later.
-        session = ort.InferenceSession(os.fspath(path), options, providers=[_CUDA, _CPU], enable_fallback=0)
+        session = ort.InferenceSession(os.fspath(path), options, providers=providers, enable_fallback=0)
     except Exception as error:
         return None, str(error)
     finally:

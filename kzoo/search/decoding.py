@@ -117,6 +117,8 @@ def sample(
         raise KzooError(f"top_k is {top_k}; it must be at least 1.")
     if top_p is not None and not 0 < top_p <= 1:
         raise KzooError(f"top_p is {top_p}; it must be above 0 and at most 1.")
+    if isinstance(seed, int) and seed < 0:
+        raise KzooError(f"seed is {seed}; it must be 0 or greater.")
     random = np.random.default_rng(seed)
 
     def choose(logits: np.ndarray) -> np.ndarray:

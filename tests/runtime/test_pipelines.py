@@ -1,5 +1,6 @@
 import json
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -115,6 +116,16 @@ def test_bad_batch_size(pipelines):
 def test_pairs_only_where_they_mean_something(pipelines, task):
     with pytest.raises(KzooError, match="Text 1 is a pair"):
         pipelines[task](["ok", ("a", "b")])
+
+
+@pytest.mark.parametrize("task", ["classification", "seq2seq", "causal_lm"])
+def test_many_threads_at_once(pipelines, task):
+    wanted = pipelines[task](MIXED)
+    turns = range(len(MIXED))
+    with ThreadPoolExecutor(8) as pool:
+        results = pool.map(pipelines[task], [MIXED[turn:] + MIXED[:turn] for turn in turns])
+        for turn, result in zip(turns, results, strict=True):
+            assert close(result, wanted[turn:] + wanted[:turn])
 
 
 def test_any_iterable_of_texts(pipelines):
@@ -309,10 +320,11 @@ def test_generation_by_drawing(pipelines):
 
 
 @pytest.mark.parametrize(
-    "options", [{"temperature": -1.0}, {"top_k": 5}, {"top_p": 0.5}, {"temperature": 1.0, "top_p": 2.0}]
+    "options",
+    [{"temperature": -1.0}, {"top_k": 5}, {"top_p": 0.5}, {"temperature": 1.0, "top_p": 2.0}, {"seed": -1}],
 )
 def test_generation_arguments_out_of_range(pipelines, options):
-    with pytest.raises(KzooError, match=r"temperature|top_p"):
+    with pytest.raises(KzooError, match=r"temperature|top_p|seed"):
         pipelines["causal_lm"]("dog", **options)
 
 

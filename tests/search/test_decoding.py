@@ -139,7 +139,14 @@ def test_score_is_under_the_models_own_distribution():
 
 @pytest.mark.parametrize(
     "options",
-    [{"temperature": 0.0}, {"temperature": float("nan")}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}],
+    [
+        {"temperature": 0.0},
+        {"temperature": float("nan")},
+        {"top_k": 0},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"seed": -1},
+    ],
 )
 def test_sampling_arguments_out_of_range(options):
     with pytest.raises(KzooError, match=next(iter(options))):
