@@ -1,0 +1,192 @@
+"""From a function on the TensorFlow backend to an ONNX graph whose weights are still inputs.
+
+Weights stay inputs of the traced graph, so that neither TensorFlow nor tf2onnx ever copies them; they become
+initializers, under their Keras paths, only at the very end (`kzoo.export.weights`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import tensorflow as tf
+from kzoo.export.skeleton import Skeleton
+
+from kzoo.errors import ExportError
+from kzoo.models.graphs import Graph
+
+# The newest opset that tf2onnx writes and ONNX Runtime runs everywhere.
+OPSET = 18
+
+
+def convert(graph: Graph, variables: list[Any]) -> Skeleton:
+    """Trace a graph's function and convert it.
+
+    Args:
+        graph: the function, over named inputs; it must run on the TensorFlow backend.
+        variables: the Keras variables that it reads.
+
+    Raises:
+        ExportError: it uses an operation that ONNX, or tf2onnx, cannot express.
+    """
+    concrete, weight_names = _trace(graph, variables)
+    outputs = dict(sorted(concrete.structured_outputs.items()))
+    tensors = {tensor.name: name for name, tensor in zip(outputs, concrete.outputs, strict=True)}
+    with _quiet():
+        proto = _to_onnx(concrete, list(tensors))
+    _rename(proto, {f"{name}:0": name for name in graph.inputs} | tensors)
+    _order_inputs(proto, graph, weight_names)
+    used = {value.name for value in proto.graph.input}
+    return Skeleton(proto, {name: index for name, index in weight_names.items() if name in used})
+
+
+def _trace(graph: Graph, variables: list[Any]) -> tuple[Any, dict[str, int]]:
+    weight_names = {f"weight_{index}:0": index for index in range(len(variables))}
+
+    def function(inputs: dict[str, Any], weights: list[Any]) -> dict[str, Any]:
+        with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
+            outputs = graph.function(inputs)
+        # An output that is an input, or stands there twice, still needs a tensor of its own.
+        return {name: tf.identity(tensor) for name, tensor in outputs.items()}
+
+    inputs = {
+        name: tf.TensorSpec(
+            [None if isinstance(size, str) else size for size in spec.shape], spec.dtype, name=name
+        )
+        for name, spec in graph.inputs.items()
+    }
+    weights = [
+        tf.TensorSpec(variable.shape, variable.dtype, name=f"weight_{index}")
+        for index, variable in enumerate(variables)
+    ]
+    return tf.function(function, autograph=False).get_concrete_function(inputs, weights), weight_names
+
+
+def _to_onnx(concrete: Any, output_tensors: list[str]) -> onnx.ModelProto:
+    _mend_tf2onnx()
+    from tf2onnx import optimizer, tf_loader, tfonnx
+
+    input_tensors = [tensor.name for tensor in concrete.inputs]
+    try:
+        with tf.Graph().as_default() as graph:
+            graph_def = tf_loader.tf_optimize(input_tensors, output_tensors, concrete.graph.as_graph_def())
+            tf.import_graph_def(graph_def, name="")
+            _refuse_strings(graph)
+            converted = tfonnx.process_tf_graph(
+                graph, opset=OPSET, input_names=input_tensors, output_names=output_tensors
+            )
+            return optimizer.optimize_graph(converted).make_model("kzoo", producer_name="kzoo")
+    except ExportError:
+        raise
+    except Exception as error:
+        raise ExportError(_explain(graph, error)) from error
+
+
+def _refuse_strings(graph: Any) -> None:
+    for operation in graph.get_operations():
+        if any(tensor.dtype == tf.string for tensor in operation.outputs):
+            raise ExportError(
+                f"The operation {operation.type} in '{operation.name}' makes strings, which the graph cannot hold: "
+                "leave text layers out of the model, and attach a tokenizer."
+            )
+
+
+def _explain(graph: Any, error: Exception) -> str:
+    from tf2onnx.handler import tf_op
+
+    supported = {name for opsets in tf_op.get_opsets().values() for handlers in opsets for name in handlers}
+    missing = {
+        f"{operation.type} in '{operation.name}'"
+        for operation in graph.get_operations()
+        if operation.type not in supported | {"Placeholder", "NoOp"}
+    }
+    if missing:
+        return f"ONNX has no counterpart for {', '.join(sorted(missing)[:5])}: write that layer with other keras.ops."
+    return f"tf2onnx could not convert the model: {error}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep tf2onnx's and TensorFlow's progress notes off the terminal."""
+    loggers = [logging.getLogger("tf2onnx"), tf.get_logger()]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _mend_tf2onnx() -> None:
+    """Give tf2onnx 1.17 what it lacks: names that NumPy 2 dropped, and the `Erfc` of TensorFlow 2.21's exact GELU."""
+    if "object" not in vars(np):
+        np.object = object
+    if "cast" not in vars(np):
+        np.cast = _Casts()
+    from tf2onnx import utils
+    from tf2onnx.handler import tf_op
+
+    if any("Erfc" in handlers for opsets in tf_op.get_opsets().values() for handlers in opsets):
+        return
+
+    @tf_op("Erfc")
+    class Erfc:
+        @classmethod
+        def version_9(cls, context: Any, node: Any, **kwargs: Any) -> None:
+            """Write erfc(x) as 1 - erf(x)."""
+            source, target = node.input[0], node.output[0]
+            dtype, shape = context.get_dtype(target), context.get_shape(target)
+            context.remove_node(node.name)
+            one = context.make_const(
+                utils.make_name("one"), np.asarray(1, utils.map_onnx_to_numpy_type(dtype))
+            )
+            erf = context.make_node("Erf", [source], dtypes=[dtype], shapes=[shape])
+            context.make_node(
+                "Sub", [one.output[0], erf.output[0]], outputs=[target], dtypes=[dtype], shapes=[shape]
+            )
+
+
+class _Casts(dict[Any, Any]):
+    """`numpy.cast`, which NumPy 2 dropped and tf2onnx still calls."""
+
+    def __missing__(self, dtype: Any) -> Any:
+        return lambda array: np.asarray(array, dtype)
+
+
+def _rename(proto: onnx.ModelProto, names: dict[str, str]) -> None:
+    """Give tensors other names, throughout the graph; a name already taken moves out of the way."""
+    graph = proto.graph
+    present = {name for node in graph.node for name in (*node.input, *node.output)}
+    moved = {name: f"{name}__internal" for name in names.values() if name in present and name not in names}
+    renames = moved | names
+    for node in graph.node:
+        node.input[:] = [renames.get(name, name) for name in node.input]
+        node.output[:] = [renames.get(name, name) for name in node.output]
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        value.name = renames.get(value.name, value.name)
+
+
+def _order_inputs(proto: onnx.ModelProto, graph: Graph, weight_names: dict[str, int]) -> None:
+    """List the inputs as the signature does, with named axes, then the weights that are used."""
+    used = {name for node in proto.graph.node for name in node.input}
+    by_name = {value.name: value for value in proto.graph.input}
+    inputs = [
+        onnx.helper.make_tensor_value_info(name, _onnx_dtype(spec.dtype), list(spec.shape))
+        for name, spec in graph.inputs.items()
+    ]
+    inputs += [by_name[name] for name in weight_names if name in by_name and name in used]
+    del proto.graph.input[:]
+    proto.graph.input.extend(inputs)
+
+
+def _onnx_dtype(dtype: str) -> int:
+    return onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))

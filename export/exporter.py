@@ -1,0 +1,299 @@
+"""Keras model in, verified graph or bundle out."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+from kzoo.export.handover import convert_in_child
+from kzoo.export.replace import refuse_other_contents, replacing
+from kzoo.export.report import ExportReport, GraphReport, describe
+from kzoo.export.signatures import model_graphs, signature_of
+from kzoo.export.skeleton import Skeleton
+from kzoo.export.verification import Arrays, Case, name_output_axes, verify_graph
+from kzoo.export.weights import fill, save
+
+import kzoo
+from kzoo.errors import ExportError, MissingDependencyError
+from kzoo.models import TransformerModel
+from kzoo.models.graphs import Graph
+from kzoo.runtime.bundle import hash_file
+from kzoo.runtime.manifest import (
+    GOLDEN_FILE,
+    MANIFEST_FILE,
+    TOKENIZER_FILE,
+    GenerationDefaults,
+    GraphSpec,
+    Manifest,
+    TensorSpec,
+    TextPreprocessing,
+)
+
+# Bounds on |difference| / (1 + |expected|), by the precision that the Keras model computes in.
+TOLERANCES = {"float32": 1e-4, "float64": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+OPSET = 18
+
+Progress = Callable[[str], None]
+
+
+def to_onnx(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    inputs: Any = None,
+    custom_objects: dict[str, Any] | None = None,
+    tolerance: float | None = None,
+    progress: Progress | None = None,
+) -> ExportReport:
+    """Write any Keras 3 model, from any backend, as one ONNX file, after comparing it with the model.
+
+    Inputs are named by their dict key or `keras.Input` name, outputs by their dict key or the layer that made
+    them; free axes are named (`batch`, `sequence`); weights carry their Keras paths. Precision is float32.
+
+    Args:
+        model: a built model: functional, sequential or subclassed.
+        path: where to write, ending in `.onnx`.
+        inputs: what the model is called on, as a batch of arrays (compared too) or `keras.Input`s; needed for
+            subclassed models, except those that take one float32 tensor.
+        custom_objects: classes and functions by name, where they cannot be found on the model itself.
+        tolerance: bound on `|difference| / (1 + |expected|)`; 1e-4 for a float32 model.
+        progress: called with a few words before each step.
+
+    Raises:
+        ExportError: the model cannot be exported; nothing was written.
+        VerificationError: the graph and the model disagree; nothing was written.
+
+    Example:
+        >>> import tempfile, keras, kzoo
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2, name="scores")])
+        >>> report = kzoo.export.to_onnx(model, tempfile.mkdtemp() + "/model.onnx")
+        >>> report.largest_difference < 1e-4
+        True
+    """
+    started = time.perf_counter()
+    target = pathlib.Path(path)
+    if target.suffix != ".onnx":
+        raise ExportError(f"'{target}' does not end in .onnx; for a bundle use to_bundle.")
+    if target.is_dir():
+        raise ExportError(f"'{target}' is a folder; give the path of a file.")
+    export = _Export(model, inputs, custom_objects, tolerance, progress, serving=False)
+    with replacing(target) as folder:
+        export.write(folder, {"model": target.name})
+    return export.report(target, [target], started)
+
+
+def to_bundle(
+    model: TransformerModel,
+    path: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    metrics: dict[str, float] | None = None,
+    tolerance: float | None = None,
+    progress: Progress | None = None,
+) -> ExportReport:
+    """Write one of the zoo's models as a bundle: all that `kzoo.load` needs to serve it without Keras.
+
+    Args:
+        model: the trained model, its tokenizer attached if it reads text.
+        path: the bundle's folder; an earlier bundle there is replaced, in one step, once the new one is verified.
+        name: the id that a service answers to; the folder's name unless given.
+        metrics: scores to keep in the manifest.
+        tolerance: as in `to_onnx`.
+        progress: as in `to_onnx`.
+
+    Raises:
+        ExportError: the model cannot be exported, or the folder holds something else; nothing was written.
+        VerificationError: a graph and the model disagree; nothing was written.
+    """
+    started = time.perf_counter()
+    target = pathlib.Path(path)
+    if not isinstance(model, TransformerModel):
+        raise ExportError(
+            "Only the zoo's models make a bundle; for any other give a path that ends in .onnx."
+        )
+    if model.max_length is not None and model.tokenizer is None:
+        raise ExportError(
+            "A text bundle needs the model's tokenizer: set model.tokenizer = 'tokenizer.json'."
+        )
+    if target.suffix:
+        raise ExportError(f"A bundle is a folder: give a path without '{target.suffix}'.")
+    refuse_other_contents(target, MANIFEST_FILE)
+    export = _Export(model, None, None, tolerance, progress, serving=True)
+    with replacing(target) as folder:
+        export.write(folder, {role: f"{role}.onnx" for role in export.graphs})
+        _write_golden(folder / GOLDEN_FILE, export.cases)
+        if model.tokenizer is not None:
+            model.tokenizer.save(folder / TOKENIZER_FILE)
+        manifest = _manifest(model, name or target.absolute().name, export, metrics or {})
+        manifest.files.update({file.name: hash_file(file) for file in sorted(folder.iterdir())})
+        (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1, exclude_none=True) + "\n")
+    return export.report(target, list(target.iterdir()), started)
+
+
+class _Export:
+    """One export: convert, fill in the weights, write, verify."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        inputs: Any,
+        custom_objects: dict[str, Any] | None,
+        tolerance: float | None,
+        progress: Progress | None,
+        serving: bool,
+    ) -> None:
+        self.model = model
+        self.signature = signature_of(model, inputs)
+        self.graphs: dict[str, Graph] = model_graphs(model, self.signature, serving)
+        self.serving = serving
+        self.custom_objects = custom_objects
+        self.precision = _precision(model)
+        self.tolerance = tolerance or TOLERANCES[self.precision]
+        self.progress: Progress = progress or (lambda step: None)
+        self.own_batch = self._own_batch(inputs)
+        self.cases: dict[str, list[Case]] = {}
+        self.output_shapes: dict[str, dict[str, list[int | str]]] = {}
+        self.reports: dict[str, GraphReport] = {}
+
+    def write(self, folder: pathlib.Path, files: dict[str, str]) -> None:
+        """Write and verify each graph under its file name."""
+        self.progress("converting")
+        skeletons = self._convert()
+        for role, file in files.items():
+            proto = skeletons[role].model
+            fill(proto, skeletons[role].weights, self.model.variables)
+            save(proto, folder / file)
+            self.progress(f"verifying {file}")
+            onnx.checker.check_model(str(folder / file))
+            cases = verify_graph(
+                folder / file, self.graphs[role], _token_limit(self.model), self.tolerance, self.own_batch
+            )
+            self.cases[role] = cases
+            self.output_shapes[role] = name_output_axes(cases, self.graphs[role])
+            self.reports[role] = describe(proto, max(case.difference for case in cases))
+            _name_outputs(proto, self.output_shapes[role])
+            save(proto, folder / file)
+
+    def _convert(self) -> dict[str, Skeleton]:
+        if keras.backend.backend() != "tensorflow" or self.precision != "float32":
+            return convert_in_child(self.model, self.signature, self.serving, self.custom_objects)
+        try:
+            from kzoo.export.conversion import convert
+        except ImportError as error:
+            raise MissingDependencyError(f"Export needs {error.name}: pip install 'kzoo[export]'.") from error
+        return {role: convert(graph, self.model.variables) for role, graph in self.graphs.items()}
+
+    def _own_batch(self, inputs: Any) -> Arrays | None:
+        flat = keras.tree.flatten(inputs) if inputs is not None else []
+        if not flat or any(isinstance(leaf, keras.KerasTensor) for leaf in flat) or self.signature is None:
+            return None
+        names = [leaf.name for leaf in keras.tree.flatten(self.signature.structure)]
+        return {
+            name: np.asarray(keras.ops.convert_to_numpy(leaf), self.signature.inputs[name].dtype)
+            for name, leaf in zip(names, flat, strict=True)
+        }
+
+    def report(self, path: pathlib.Path, files: list[pathlib.Path], started: float) -> ExportReport:
+        """Return what was measured."""
+        return ExportReport(
+            path=path,
+            opset=OPSET,
+            tolerance=self.tolerance,
+            size_bytes=sum(file.stat().st_size for file in files),
+            seconds=time.perf_counter() - started,
+            graphs=self.reports,
+        )
+
+
+def _precision(model: keras.Model) -> str:
+    """Return the lowest precision that any of a model's layers computes in."""
+    found = {layer.compute_dtype for layer in model._flatten_layers()}
+    for precision in ("bfloat16", "float16"):
+        if precision in found:
+            return precision
+    return "float32"
+
+
+def _token_limit(model: keras.Model) -> int:
+    """Return a bound that keeps random token ids inside every embedding table but those of types or segments."""
+    sizes = [
+        layer.input_dim for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)
+    ]
+    return min((size for size in sizes if size > 2), default=2)
+
+
+def _name_outputs(proto: onnx.ModelProto, shapes: dict[str, list[int | str]]) -> None:
+    for value in proto.graph.output:
+        dtype = value.type.tensor_type.elem_type
+        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, dtype, shapes[value.name]))
+
+
+def _write_golden(path: pathlib.Path, cases: dict[str, list[Case]]) -> None:
+    """Keep the first case and the last one, the padded one where there is padding, of each graph."""
+    arrays: Arrays = {}
+    for role, tried in cases.items():
+        for index, case in enumerate((tried[0], tried[-1])):
+            arrays |= {f"{index}/{role}/input/{name}": array for name, array in case.inputs.items()}
+            arrays |= {f"{index}/{role}/output/{name}": array for name, array in case.expected.items()}
+    np.savez_compressed(path, **arrays)
+
+
+def _manifest(model: TransformerModel, name: str, export: _Export, metrics: dict[str, float]) -> Manifest:
+    from importlib.metadata import version
+
+    def specs(shapes: dict[str, Any], dtypes: dict[str, str]) -> list[TensorSpec]:
+        return [TensorSpec(name=key, dtype=dtypes[key], shape=list(shape)) for key, shape in shapes.items()]
+
+    graphs = {}
+    for role, graph in export.graphs.items():
+        expected = export.cases[role][0].expected
+        graphs[role] = GraphSpec(
+            file=f"{role}.onnx",
+            inputs=specs(
+                {key: spec.shape for key, spec in graph.inputs.items()},
+                {key: spec.dtype for key, spec in graph.inputs.items()},
+            ),
+            outputs=specs(
+                export.output_shapes[role], {key: str(array.dtype) for key, array in expected.items()}
+            ),
+        )
+    text, tokenizer = None, model.tokenizer
+    if tokenizer is not None and model.max_length is not None:
+        text = TextPreprocessing(tokenizer=TOKENIZER_FILE, max_length=model.max_length)
+    generation = None
+    if model.task in ("seq2seq", "causal_lm") and tokenizer is not None:
+        generation = GenerationDefaults(
+            start_id=tokenizer.start_id,
+            end_id=tokenizer.end_id,
+            max_new_tokens=min(128, model.max_length or 128),
+        )
+    difference = max(report.largest_difference for report in export.reports.values())
+    return Manifest(
+        name=re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-") or model.name,
+        task=model.task,
+        graphs=graphs,
+        labels=model.labels or _numbered_labels(model.num_classes),
+        text=text,
+        image=model.image_preprocessing,
+        generation=generation,
+        opset=OPSET,
+        tolerance=export.tolerance,
+        versions={
+            "kzoo": kzoo.__version__,
+            "keras": version("keras"),
+            "onnx": version("onnx"),
+            "tf2onnx": version("tf2onnx"),
+        },
+        metrics={**metrics, "largest_difference": difference},
+    )
+
+
+def _numbered_labels(num_classes: int | None) -> list[str] | None:
+    return [str(index) for index in range(num_classes)] if num_classes is not None else None

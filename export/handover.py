@@ -1,0 +1,174 @@
+"""Conversion in a child process on TensorFlow, for models that live on another backend or in another precision.
+
+The child gets the model's config, its custom classes by value, and its weights; it rebuilds the model, converts it,
+and hands back graphs whose weights are still inputs. The trained weights then come from the model itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from kzoo.export.signatures import Signature
+from kzoo.export.skeleton import Skeleton
+
+from kzoo.errors import ExportError, MissingDependencyError
+
+REQUEST, WEIGHTS, RESULT = "request.pkl", "model.weights.h5", "result.pkl"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the child is asked: a model to rebuild, and what to convert of it."""
+
+    config: dict[str, Any]
+    custom_objects: dict[str, Any]
+    signature: Signature | None
+    serving: bool
+
+
+def convert_in_child(
+    model: keras.Model, signature: Signature | None, serving: bool, custom_objects: dict[str, Any] | None
+) -> dict[str, Skeleton]:
+    """Convert a model of any backend.
+
+    Args:
+        model: the model; its config, and those of its layers, must be complete.
+        signature: how it is called, unless it is one of ours, which know.
+        serving: whether to convert a bundle's graphs rather than the model as it is called.
+        custom_objects: classes and functions by name that the config speaks of, beside those found in the model.
+
+    Raises:
+        ExportError: a constructor argument that cannot be serialised, or a conversion that failed.
+    """
+    try:
+        import cloudpickle
+        import tensorflow  # noqa: F401
+        import tf2onnx  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(f"Export needs {error.name}: pip install 'kzoo[export]'.") from error
+
+    objects = {**_custom_objects(model), **(custom_objects or {})}
+    request = Request(_float32_config(model), objects, signature, serving)
+    with tempfile.TemporaryDirectory(prefix="kzoo-export-") as folder:
+        directory = pathlib.Path(folder)
+        (directory / REQUEST).write_bytes(cloudpickle.dumps(request))
+        _save_weights(model, directory / WEIGHTS)
+        return _run_child(directory)
+
+
+def _run_child(directory: pathlib.Path) -> dict[str, Skeleton]:
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "tensorflow",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # The modules that the model's classes come from must be found there as they are here.
+        "PYTHONPATH": os.pathsep.join(entry or str(pathlib.Path.cwd()) for entry in sys.path),
+    }
+    child = subprocess.run(
+        [sys.executable, "-m", "kzoo.export.child", str(directory)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    result = directory / RESULT
+    if not result.is_file():
+        raise ExportError(
+            f"The conversion on TensorFlow ended with code {child.returncode}:\n{child.stderr.strip()[-2000:]}"
+        )
+    answer = pickle.loads(result.read_bytes())
+    if isinstance(answer, str):
+        raise ExportError(answer)
+    return answer
+
+
+def _save_weights(model: keras.Model, path: pathlib.Path) -> None:
+    # Without this, the optimizer's moments would go along: twice the weights again.
+    optimizer, model.optimizer = getattr(model, "optimizer", None), None
+    try:
+        model.save_weights(path)
+    finally:
+        model.optimizer = optimizer
+
+
+def _float32_config(model: keras.Model) -> dict[str, Any]:
+    """Return a model's config with all dtype policies set to float32.
+
+    Raises:
+        ExportError: a layer whose arguments cannot be serialised.
+    """
+    try:
+        config = keras.saving.serialize_keras_object(model)
+    except Exception as error:
+        raise ExportError(_unserializable(_culprit(model))) from error
+    config.pop("compile_config", None)
+    return _in_float32(config)
+
+
+def _culprit(model: keras.Model) -> keras.layers.Layer:
+    """Return the innermost layer whose config cannot be made."""
+    culprit: keras.layers.Layer = model
+    for layer in model._flatten_layers(include_self=False, recursive=False):
+        try:
+            keras.saving.serialize_keras_object(layer)
+        except Exception:
+            culprit = _culprit(layer)
+            break
+    return culprit
+
+
+def _unserializable(layer: keras.layers.Layer) -> str:
+    names = [
+        name for name in inspect.signature(type(layer).__init__).parameters if name not in ("self", "kwargs")
+    ]
+    plain = (str, int, float, bool, type(None))
+    culprits = [
+        name
+        for name in names
+        if any(not isinstance(value, plain) for value in keras.tree.flatten(getattr(layer, name, None)))
+    ]
+    listed = ", ".join(f"'{name}'" for name in culprits or names)
+    return (
+        f"The layer '{layer.name}' ({type(layer).__name__}) cannot be rebuilt for export: its constructor "
+        f"argument {listed} is not plain data. Write its get_config(), which returns the constructor's arguments, "
+        "and from_config() if they need turning back; on the TensorFlow backend neither is needed."
+    )
+
+
+def _in_float32(config: Any) -> Any:
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy":
+            return {**config, "config": {"name": "float32"}}
+        return {
+            key: "float32" if key == "dtype" and value in _REDUCED else _in_float32(value)
+            for key, value in config.items()
+        }
+    if isinstance(config, (list, tuple)):
+        return type(config)(_in_float32(value) for value in config)
+    return config
+
+
+_REDUCED = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
+
+
+def _custom_objects(model: keras.Model) -> dict[str, Any]:
+    """Return the classes and functions of a model that are neither Keras' nor ours, by the names of its config."""
+    objects: dict[str, Any] = {}
+    for layer in model._flatten_layers():
+        found = [type(layer), *(value for value in vars(layer).values() if inspect.isfunction(value))]
+        for item in found:
+            if item.__module__.split(".")[0] not in ("keras", "kzoo", "keras_hub"):
+                objects[item.__name__] = item
+                objects[keras.saving.get_registered_name(item)] = item
+    return objects

@@ -1,0 +1,29 @@
+"""Token embeddings whose table also serves as the output projection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class TokenEmbedding(keras.layers.Embedding):
+    """An embedding table that can be read backwards: hidden states to logits (Press and Wolf, 2016).
+
+    Args:
+        vocab_size: number of tokens.
+        hidden_dim: width of each vector.
+        initializer_stddev: standard deviation of the truncated normal initialization.
+    """
+
+    def __init__(
+        self, vocab_size: int, hidden_dim: int, initializer_stddev: float = 0.02, **kwargs: Any
+    ) -> None:
+        initializer = keras.initializers.TruncatedNormal(stddev=initializer_stddev)
+        super().__init__(vocab_size, hidden_dim, embeddings_initializer=initializer, **kwargs)
+
+    def logits(self, x: Any) -> Any:
+        """Return logits (..., vocab_size) of hidden states `x` (..., hidden_dim)."""
+        return ops.matmul(x, ops.transpose(ops.cast(self.embeddings, x.dtype)))

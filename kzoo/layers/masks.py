@@ -1,0 +1,39 @@
+"""Attention masks as additive biases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+# Large enough that softmax gives exactly 0, small enough that a row of nothing else stays finite in float32.
+_HIDDEN = -1e9
+
+
+def padding_bias(attention_mask: Any) -> Any:
+    """Return a float32 bias (batch, 1, 1, key_length) that hides the keys where the mask is 0.
+
+    Args:
+        attention_mask: (batch, key_length), 1 for real tokens, 0 for padding; or None, which gives None.
+    """
+    if attention_mask is None:
+        return None
+    hidden = 1.0 - ops.cast(attention_mask, "float32")
+    return ops.expand_dims(hidden * _HIDDEN, (1, 2))
+
+
+def causal_bias(query_length: Any, key_length: Any) -> Any:
+    """Return a float32 bias (1, 1, query_length, key_length) that hides each query's later keys.
+
+    The queries are the last `query_length` of the keys' positions, so that a cached step sees its past.
+    """
+    queries = ops.arange(query_length, dtype="int32") + (key_length - query_length)
+    keys = ops.arange(key_length, dtype="int32")
+    later = ops.cast(ops.expand_dims(keys, 0) > ops.expand_dims(queries, 1), "float32")
+    return ops.expand_dims(later * _HIDDEN, (0, 1))
+
+
+def combine_biases(*biases: Any) -> Any:
+    """Return the sum of the biases that are not None, or None."""
+    given = [bias for bias in biases if bias is not None]
+    return sum(given[1:], start=given[0]) if given else None

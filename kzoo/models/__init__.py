@@ -1,0 +1,107 @@
+"""The zoo: architectures, their variants, and the model that carries a task.
+
+Example:
+    >>> import kzoo
+    >>> model = kzoo.models.bert_tiny(num_classes=4)
+    >>> model.num_classes
+    4
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import zipfile
+
+from kzoo.errors import KzooError, MissingDependencyError
+
+try:
+    import keras
+except ImportError as error:
+    raise MissingDependencyError(
+        f"kzoo.models needs Keras and its backend ({error}): pip install 'kzoo[train]', and for another "
+        "backend 'kzoo[jax]' or 'kzoo[torch]' with KERAS_BACKEND set to it."
+    ) from error
+
+from kzoo.models.base import Backbone, Config, InputSpec, TransformerModel
+from kzoo.models.bert import (
+    Bert,
+    BertConfig,
+    bert_base,
+    bert_large,
+    bert_medium,
+    bert_mini,
+    bert_small,
+    bert_tiny,
+)
+from kzoo.models.gpt2 import GPT2, GPT2Config, gpt2_small
+from kzoo.models.registry import build, create_model, get_variant, list_models, register_model
+from kzoo.models.tasks import TASKS, Task
+from kzoo.models.transformer import (
+    Transformer,
+    TransformerConfig,
+    transformer_base,
+    transformer_big,
+    transformer_tiny,
+)
+from kzoo.models.vit import (
+    ViT,
+    ViTConfig,
+    vit_base_patch16_224,
+    vit_large_patch16_224,
+    vit_micro_patch4_32,
+    vit_small_patch16_224,
+    vit_tiny_patch16_224,
+)
+
+__all__ = [
+    "GPT2",
+    "TASKS",
+    "Backbone",
+    "Bert",
+    "BertConfig",
+    "Config",
+    "GPT2Config",
+    "InputSpec",
+    "Task",
+    "Transformer",
+    "TransformerConfig",
+    "TransformerModel",
+    "ViT",
+    "ViTConfig",
+    "bert_base",
+    "bert_large",
+    "bert_medium",
+    "bert_mini",
+    "bert_small",
+    "bert_tiny",
+    "build",
+    "create_model",
+    "get_variant",
+    "gpt2_small",
+    "list_models",
+    "load",
+    "register_model",
+    "transformer_base",
+    "transformer_big",
+    "transformer_tiny",
+    "vit_base_patch16_224",
+    "vit_large_patch16_224",
+    "vit_micro_patch4_32",
+    "vit_small_patch16_224",
+    "vit_tiny_patch16_224",
+]
+
+
+def load(path: str | os.PathLike[str]) -> TransformerModel:
+    """Open a model saved as a `.keras` file, weights, tokenizer and optimizer with it.
+
+    Raises:
+        KzooError: there is no such file, or it is not a whole `.keras` file.
+    """
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise KzooError(f"There is no file '{file}'. `model.save('model.keras')` writes one.")
+    if not zipfile.is_zipfile(file):
+        raise KzooError(f"'{file}' is not a whole .keras file: it was cut short, or is something else.")
+    return keras.saving.load_model(file)

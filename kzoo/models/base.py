@@ -1,0 +1,453 @@
+"""What every model shares: config checks, the backbone, and a `keras.Model` that takes strings."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import keras
+import numpy as np
+
+from kzoo.errors import KzooError
+from kzoo.layers import TransformerBlock, activation, record_attention
+from kzoo.models.encoding import BatchEncoder
+from kzoo.models.tasks import TASKS, HeadOptions
+from kzoo.text import Tokenizer
+from kzoo.training import batches, default_learning_rate, default_optimizer, exclude_from_weight_decay
+from kzoo.vision import ImagePreprocessing
+
+
+class InputSpec(NamedTuple):
+    """A graph input's shape, free dimensions by name, and its numpy dtype."""
+
+    shape: tuple[int | str, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """The numbers of a variant. Every architecture's config derives from this one and is checked by it."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that contradict each other.
+
+        Raises:
+            KzooError: a field is out of range; the message names it.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if "dropout" in field.name and not 0.0 <= value < 1.0:
+                raise KzooError(f"{field.name}={value} is not a rate: give a number from 0 to below 1.")
+            if field.type == "int" and (not isinstance(value, int) or value < 1):
+                raise KzooError(f"{field.name}={value!r} is not a positive whole number.")
+        values = dataclasses.asdict(self)
+        if values["hidden_dim"] % values["num_heads"]:
+            raise KzooError(
+                f"hidden_dim={values['hidden_dim']} is not a multiple of num_heads={values['num_heads']}: "
+                "change one of them."
+            )
+        activation(values["activation"])
+
+
+class Backbone(keras.layers.Layer):
+    """An architecture without a head: a dict of inputs to a dict of features.
+
+    A subclass names its `Config` and the `tasks` it can carry (the first is its default), makes its layers
+    with `add`, and writes `call` and `signature`.
+    """
+
+    Config: ClassVar[type]
+    tasks: ClassVar[tuple[str, ...]]
+    num_classes: ClassVar[int] = 2
+
+    def __init__(self, config: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+
+    def add(self, layer_class: type, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Make a sub-layer that follows the backbone's dtype policy."""
+        return layer_class(*args, name=name, dtype=self.dtype_policy, **kwargs)
+
+    def add_norm(self, name: str) -> keras.layers.Layer:
+        """Make a layer normalization with the config's epsilon."""
+        return self.add(keras.layers.LayerNormalization, name, epsilon=self.config.layer_norm_epsilon)
+
+    def add_blocks(self, name: str, **knobs: Any) -> list[TransformerBlock]:
+        """Make the config's `num_layers` blocks, named `{name}_0` and on."""
+        config = self.config
+        return [
+            self.add(
+                TransformerBlock,
+                f"{name}_{index}",
+                hidden_dim=config.hidden_dim,
+                num_heads=config.num_heads,
+                intermediate_dim=config.intermediate_dim,
+                activation=config.activation,
+                layer_norm_epsilon=config.layer_norm_epsilon,
+                dropout=config.dropout,
+                attention_dropout=config.attention_dropout,
+                **knobs,
+            )
+            for index in range(config.num_layers)
+        ]
+
+    def build(self, input_shape: Any = None) -> None:
+        """Create all weights; no input is needed, since the config has every width."""
+        for layer in self._flatten_layers(include_self=False, recursive=False):
+            if not layer.built:
+                layer.build((None, None, self.config.hidden_dim))
+        self.built = True
+
+    def signature(self) -> dict[str, InputSpec]:
+        """Return the inputs by name."""
+        raise KzooError(f"{type(self).__name__} does not name its inputs: write its `signature`.")
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` needs to build the same backbone."""
+        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Backbone:
+        """Build a backbone from `get_config`'s result."""
+        config = dict(config)
+        return cls(cls.Config(**config.pop("config")), **config)
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class TransformerModel(keras.Model):
+    """A backbone with a task's head: built, compiled with sensible defaults, and at home with strings.
+
+    `fit`, `evaluate` and `predict` take what Keras takes (arrays, dicts of arrays, `tf.data`, `PyDataset`, torch
+    loaders), and strings wherever arrays stand, once a tokenizer is attached. Outputs are dicts: `logits`
+    (batch, num_classes), `embedding` (batch, hidden_dim), or the backbone's features.
+
+    Until `compile` is called, each `fit` trains with AdamW, its learning rate warmed up and decayed over that
+    `fit`'s own steps, gradients clipped, and the task's usual loss and metrics.
+
+    Args:
+        backbone: the architecture.
+        task: one of the backbone's `tasks`.
+        num_classes: number of classes, for the tasks that have any.
+        labels: the classes' names, in order; sets `num_classes`.
+        pooling: `"mean"`, `"max"` or `"cls"`, for embeddings.
+        tokenizer: a `kzoo.text.Tokenizer`, or the path of a `tokenizer.json`.
+        max_length: most tokens of an encoded text; the model's positions unless given.
+        name: name of the model, the root of its weights' paths.
+        dtype: dtype policy of all layers, such as `"mixed_bfloat16"`.
+
+    Raises:
+        KzooError: options that contradict each other or the backbone.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        task: str,
+        num_classes: int | None = None,
+        labels: Sequence[str] | None = None,
+        pooling: str = "mean",
+        tokenizer: Tokenizer | str | os.PathLike[str] | None = None,
+        max_length: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name=name, dtype=dtype or backbone.dtype_policy)
+        self.backbone = backbone
+        self.task = task
+        self.labels = list(labels) if labels is not None else None
+        self.num_classes = _count_classes(task, num_classes, self.labels, type(backbone).num_classes)
+        self.pooling = pooling
+        positions = getattr(backbone.config, "max_positions", None)
+        self.max_length = positions if max_length is None else max_length
+        if positions is not None and self.max_length > positions:
+            raise KzooError(f"max_length={max_length} exceeds the model's {positions} positions.")
+        self.head = TASKS[task].head(backbone, HeadOptions(self.num_classes, pooling))
+        self._tokenizer: Tokenizer | None = None
+        self.tokenizer = tokenizer
+        self.build()
+        self._compile_defaults(total_steps=None)
+
+    # Building, calling, saving.
+
+    def build(self, input_shape: Any = None) -> None:
+        """Create all weights."""
+        if self.built:
+            return
+        self.backbone.build()
+        if self.head is not None and not self.head.built:
+            self.head.build((None, self.backbone.config.hidden_dim))
+        self.built = True
+
+    def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
+        """Return the task's outputs by name.
+
+        Args:
+            inputs: a dict of arrays by the names in `signature()`, of which only the first is required, or that
+                first array alone.
+            training: whether dropout is on.
+        """
+        if not isinstance(inputs, dict):
+            inputs = {self.main_input: inputs}
+        features = self.backbone(inputs, training=training)
+        if self.head is None:
+            return features
+        return self.head(features, attention_mask=inputs.get("attention_mask"), training=training)
+
+    def signature(self) -> dict[str, InputSpec]:
+        """Return the inputs by name, each with its shape and dtype."""
+        return self.backbone.signature()
+
+    @property
+    def main_input(self) -> str:
+        """Name of the input that a bare array stands for: `input_ids` or `pixel_values`."""
+        return next(iter(self.signature()))
+
+    def attention_maps(self, inputs: Any) -> list[np.ndarray]:
+        """Return the attention weights of every layer, in the order in which they run.
+
+        Args:
+            inputs: what the model is called on, or a list of strings.
+
+        Returns:
+            Arrays (batch, num_heads, query_length, key_length), float32.
+        """
+        with record_attention() as weights:
+            self(self._encoder.inputs(inputs))
+        return [np.asarray(keras.ops.convert_to_numpy(weight), "float32") for weight in weights]
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` needs to build the same model; the tokenizer is saved beside it."""
+        return {
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "task": self.task,
+            "num_classes": self.num_classes,
+            "labels": self.labels,
+            "pooling": self.pooling,
+            "max_length": self.max_length,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> TransformerModel:
+        """Build a model from `get_config`'s result."""
+        config = dict(config)
+        backbone = keras.saving.deserialize_keras_object(config.pop("backbone"), custom_objects)
+        return cls(backbone, **config)
+
+    def save_assets(self, directory: str) -> None:
+        """Put the tokenizer into a `.keras` file."""
+        if self._tokenizer is not None:
+            self._tokenizer.save(pathlib.Path(directory) / "tokenizer.json")
+
+    def load_assets(self, directory: str) -> None:
+        """Take the tokenizer from a `.keras` file."""
+        path = pathlib.Path(directory or "", "tokenizer.json")
+        if directory and path.is_file():
+            self.tokenizer = Tokenizer.from_file(path)
+
+    # Strings.
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer that strings go through; assign a `Tokenizer` or a path."""
+        return self._tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: Tokenizer | str | os.PathLike[str] | None) -> None:
+        if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
+            tokenizer = Tokenizer.from_file(tokenizer)
+        vocab_size = getattr(self.backbone.config, "vocab_size", None)
+        if tokenizer is not None and vocab_size is None:
+            raise KzooError(f"{type(self.backbone).__name__} reads images: it has no use for a tokenizer.")
+        if tokenizer is not None and tokenizer.vocab_size > vocab_size:
+            raise KzooError(
+                f"The tokenizer has {tokenizer.vocab_size} tokens, the model only vocab_size={vocab_size}: "
+                f"build the model with vocab_size={tokenizer.vocab_size}."
+            )
+        self._tokenizer = tokenizer
+
+    @property
+    def image_preprocessing(self) -> ImagePreprocessing | None:
+        """How 8-bit images become `pixel_values`, in training as in serving; None for text."""
+        config = self.backbone.config
+        if not hasattr(config, "image_size"):
+            return None
+        half = [0.5] * config.num_channels
+        return ImagePreprocessing(
+            height=config.image_size,
+            width=config.image_size,
+            channels=config.num_channels,
+            mean=half,
+            std=half,
+        )
+
+    @property
+    def _encoder(self) -> BatchEncoder:
+        return BatchEncoder(
+            input_names=tuple(self.signature()),
+            targets=TASKS[self.task].targets,
+            tokenizer=self.tokenizer,
+            max_length=self.max_length,
+            image=self.image_preprocessing,
+            num_classes=self.num_classes,
+            labels=self.labels,
+        )
+
+    # Training.
+
+    def _compile_defaults(self, total_steps: int | None) -> None:
+        rate = default_learning_rate(self.backbone.config.hidden_dim)
+        self._compile_for_task(default_optimizer(rate, total_steps))
+
+    def _compile_for_task(self, optimizer: keras.optimizers.Optimizer) -> None:
+        task = TASKS[self.task]
+        self.compile(optimizer=optimizer, loss=task.loss(), metrics=task.metrics())
+        # A weak reference, which Keras does not take for a part of the model when it saves.
+        self._default_optimizer = weakref.ref(optimizer)
+
+    @property
+    def _uses_default_compile(self) -> bool:
+        return self.optimizer is self._default_optimizer()
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Return Keras' compile config, and whether it is the default one."""
+        return {**(super().get_compile_config() or {}), "uses_default_compile": self._uses_default_compile}
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as `get_compile_config` says."""
+        config = dict(config)
+        if not config.pop("uses_default_compile", False):
+            super().compile_from_config(config)
+            return
+        optimizer = keras.optimizers.deserialize(config["optimizer"])
+        exclude_from_weight_decay(optimizer)
+        self._compile_for_task(optimizer)
+        optimizer.build(self.trainable_variables)
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        *,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        validation_batch_size: int | None = None,
+        shuffle: bool = True,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Train as `keras.Model.fit` does, on arrays or strings.
+
+        Args:
+            x: texts (or pairs of texts, as tuples), arrays, a dict of arrays, 8-bit or preprocessed images,
+                `tf.data.Dataset`, `PyDataset`, torch `DataLoader`, or a generator.
+            y: class ids or names; lists of them for `"multilabel"`; target texts for `"seq2seq"`; none for
+                `"causal_lm"`.
+            batch_size: examples a step; 32 unless given.
+            epochs: passes over the data.
+            validation_split: share of arrays or texts, taken from the end, to validate on.
+            validation_data: `(x, y)`, `(x, y, sample_weight)`, or a dataset.
+            validation_batch_size: as `batch_size`, while validating.
+            shuffle: whether arrays and texts are shuffled before each epoch.
+            sample_weight: (n,) weight of each example.
+            initial_epoch: epoch to go on from; unless 0, the optimizer goes on too.
+            steps_per_epoch: batches an epoch, for endless datasets.
+            **kwargs: as in `keras.Model.fit`.
+
+        Raises:
+            KzooError: strings without a tokenizer, labels outside the classes, empty data, wrong shapes.
+        """
+        if validation_split and validation_data is None:
+            (x, y, sample_weight), validation_data = batches.split(x, y, sample_weight, validation_split)
+        if self.labels is None and self.num_classes is not None:
+            self.labels = batches.infer_labels(y, self.num_classes)
+        if validation_data is not None:
+            validation_data = batches.encode_validation(
+                validation_data, self._encoder, validation_batch_size or batch_size
+            )
+        data = batches.encode(x, y, sample_weight, self._encoder, batch_size=batch_size, shuffle=shuffle)
+        if self._uses_default_compile and initial_epoch == 0:
+            steps = steps_per_epoch or batches.count(data.x, batch_size)
+            self._compile_defaults(steps * epochs if steps else None)
+        return super().fit(
+            x=data.x,
+            y=data.y,
+            sample_weight=data.sample_weight,
+            batch_size=batch_size,
+            epochs=epochs,
+            validation_data=validation_data,
+            validation_batch_size=validation_batch_size,
+            shuffle=shuffle and not data.is_shuffled,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch,
+            **kwargs,
+        )
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        *,
+        sample_weight: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Evaluate as `keras.Model.evaluate` does, on what `fit` takes."""
+        data = batches.encode(x, y, sample_weight, self._encoder, batch_size=batch_size)
+        return super().evaluate(
+            x=data.x, y=data.y, sample_weight=data.sample_weight, batch_size=batch_size, **kwargs
+        )
+
+    def predict(self, x: Any, batch_size: int | None = None, **kwargs: Any) -> dict[str, np.ndarray]:
+        """Return the outputs by name, for all of `x`, which is what `fit` takes."""
+        data = batches.encode(
+            x, None, None, self._encoder, batch_size=batch_size, one_length=TASKS[self.task].outputs_tokens
+        )
+        return super().predict(data.x, batch_size=batch_size, **kwargs)
+
+    def export(self, filepath: str | os.PathLike[str], format: str = "onnx", **kwargs: Any) -> Any:
+        """Export for serving.
+
+        Args:
+            filepath: a path that ends in `.onnx` gets the bare graph, any other a bundle that `kzoo.load` opens.
+            format: `"onnx"`, or one of Keras' own formats.
+            **kwargs: options of `kzoo.export.to_onnx` or `kzoo.export.to_bundle`.
+
+        Returns:
+            What was measured on the way, as a `kzoo.export.ExportReport`.
+        """
+        if format != "onnx":
+            return super().export(filepath, format=format, **kwargs)
+        from kzoo import export
+
+        to = export.to_onnx if str(filepath).endswith(".onnx") else export.to_bundle
+        return to(self, filepath, **kwargs)
+
+
+def _count_classes(task: str, num_classes: int | None, labels: list[str] | None, default: int) -> int | None:
+    if not TASKS[task].has_classes:
+        given = {"num_classes": num_classes, "labels": labels}
+        for option, value in given.items():
+            if value is not None:
+                raise KzooError(f"task='{task}' has no classes: leave {option} out.")
+        return None
+    if labels is not None and len(set(labels)) != len(labels):
+        raise KzooError(f"Some labels are there twice: {labels}.")
+    if labels is not None and num_classes not in (None, len(labels)):
+        raise KzooError(
+            f"num_classes={num_classes}, but there are {len(labels)} labels: leave one of them out."
+        )
+    if num_classes is None:
+        return len(labels) if labels is not None else default
+    if num_classes < 1:
+        raise KzooError(f"num_classes={num_classes} is not a positive whole number.")
+    return num_classes

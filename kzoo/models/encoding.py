@@ -1,0 +1,111 @@
+"""From strings and images to a model's inputs and targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kzoo.errors import KzooError
+from kzoo.text import Tokenizer
+from kzoo.training.batches import bucket_length, is_text, to_texts
+from kzoo.training.objectives import TargetContext, Targets
+from kzoo.vision import ImagePreprocessing
+
+
+@dataclass(frozen=True)
+class BatchEncoder:
+    """Makes one batch's inputs and targets, as one model wants them."""
+
+    input_names: tuple[str, ...]
+    targets: Targets
+    tokenizer: Tokenizer | None
+    max_length: int | None
+    image: ImagePreprocessing | None
+    num_classes: int | None
+    labels: list[str] | None
+
+    def __call__(
+        self, x: Any, y: Any = None, sample_weight: Any = None, length: int | None = None
+    ) -> tuple[Any, ...]:
+        """Return `(inputs,)`, `(inputs, targets)` or `(inputs, targets, sample_weight)`.
+
+        Raises:
+            KzooError: strings without a tokenizer, arrays of the wrong shape, labels outside the classes.
+        """
+        inputs, targets = self.targets(self.inputs(x, length), y, self._context())
+        if targets is None:
+            return (inputs,)
+        return (inputs, targets) if sample_weight is None else (inputs, targets, np.asarray(sample_weight))
+
+    def inputs(self, x: Any, length: int | None = None) -> dict[str, Any]:
+        """Return inputs by name of texts, arrays, or a dict of arrays."""
+        if is_text(x):
+            return self._encode_texts(x, length)
+        inputs = dict(x) if isinstance(x, dict) else {self.input_names[0]: x}
+        for name in inputs:
+            if name not in self.input_names:
+                raise KzooError(f"Unknown input '{name}': the model takes {', '.join(self.input_names)}.")
+        if "pixel_values" in inputs:
+            inputs["pixel_values"] = self._pixels(inputs["pixel_values"])
+        for name, value in inputs.items():
+            if isinstance(value, list):
+                inputs[name] = np.asarray(value)
+            if name.endswith("input_ids") and self.max_length is not None and np.ndim(value) == 2:
+                _check_length(np.shape(value)[1], self.max_length)
+        return inputs
+
+    def _encode_texts(self, x: Any, length: int | None = None) -> dict[str, np.ndarray]:
+        if self.tokenizer is None or self.max_length is None:
+            raise KzooError(
+                "The model was given strings, but it has no tokenizer. Two ways to get one: pass "
+                "tokenizer='tokenizer.json' when building the model (or set model.tokenizer), or train one with "
+                "kzoo.text.Tokenizer.train(texts, vocab_size=8000)."
+                if self.image is None
+                else "The model reads images; it was given strings. Open the files first, as uint8 arrays."
+            )
+        encoding = self.tokenizer.encode(to_texts(x), max_length=self.max_length)
+        size = length or bucket_length(encoding.input_ids.shape[1], self.max_length)
+        arrays = {
+            "input_ids": (encoding.input_ids, self.tokenizer.pad_id),
+            "attention_mask": (encoding.attention_mask, 0),
+            "token_type_ids": (encoding.token_type_ids, 0),
+        }
+        return {
+            name: np.pad(array, ((0, 0), (0, size - array.shape[1])), constant_values=padding).astype("int32")
+            for name, (array, padding) in arrays.items()
+            if name in self.input_names
+        }
+
+    def _pixels(self, x: Any) -> Any:
+        image = self.image
+        shape = tuple(np.shape(x))
+        if len(shape) == 3 and image.channels == 1:
+            x, shape = np.asarray(x)[..., None], (*shape, 1)
+        if shape[1:] != (image.height, image.width, image.channels):
+            raise KzooError(
+                f"The images have shape {shape}; the model takes (batch, {image.height}, {image.width}, "
+                f"{image.channels}). Resize them with kzoo.vision.preprocess, or build the model with another "
+                "image_size or num_channels."
+            )
+        if isinstance(x, np.ndarray) and x.dtype == np.uint8:
+            return ((x / np.float32(255) - np.float32(image.mean)) / np.float32(image.std)).astype("float32")
+        return x
+
+    def _context(self) -> TargetContext:
+        return TargetContext(
+            num_classes=self.num_classes,
+            labels=self.labels,
+            encode_texts=self._encode_texts,
+            is_text=is_text,
+            start_id=self.tokenizer.start_id if self.tokenizer is not None else None,
+        )
+
+
+def _check_length(length: int, max_length: int) -> None:
+    if length > max_length:
+        raise KzooError(
+            f"The sequences have {length} tokens, the model takes {max_length}: cut them, or build the model "
+            f"with max_positions={length} or more."
+        )

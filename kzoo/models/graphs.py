@@ -1,0 +1,109 @@
+"""The graphs that serve each task: which functions of a model are exported, and over which inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kzoo.layers import KeyValueCache
+from kzoo.models.base import InputSpec, TransformerModel
+
+Tensors = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A function of a model's named inputs, to be exported as one ONNX graph."""
+
+    function: Callable[[Tensors], Tensors]
+    inputs: dict[str, InputSpec]
+
+
+def bare_graph(model: TransformerModel) -> Graph:
+    """Return the model as it is called: all inputs in, all outputs out, nothing cached."""
+    return Graph(lambda inputs: model(inputs, training=False), model.signature())
+
+
+def serving_graphs(model: TransformerModel) -> dict[str, Graph]:
+    """Return the graphs of a bundle by role: `model`, or `encoder` and `decoder`."""
+    if model.task == "causal_lm":
+        return {"model": _causal_step(model)}
+    if model.task == "seq2seq":
+        return {"encoder": _encoder(model), "decoder": _decoder_step(model)}
+    return {"model": bare_graph(model)}
+
+
+def _cache_specs(model: TransformerModel, kind: str, length: str) -> dict[str, InputSpec]:
+    config = model.backbone.config
+    shape = ("batch", config.num_heads, length, config.hidden_dim // config.num_heads)
+    names = [
+        f"past_key_values.{layer}{kind}.{part}"
+        for layer in range(config.num_layers)
+        for part in ("key", "value")
+    ]
+    return {name: InputSpec(shape, "float32") for name in names}
+
+
+def _caches(model: TransformerModel, inputs: Tensors, kind: str = "") -> list[KeyValueCache]:
+    return [
+        KeyValueCache(
+            inputs[f"past_key_values.{layer}{kind}.key"], inputs[f"past_key_values.{layer}{kind}.value"]
+        )
+        for layer in range(model.backbone.config.num_layers)
+    ]
+
+
+def _present(pairs: list[tuple[Any, Any]], kind: str = "") -> Tensors:
+    return {
+        f"present.{layer}{kind}.{part}": tensor
+        for layer, pair in enumerate(pairs)
+        for part, tensor in zip(("key", "value"), pair, strict=True)
+    }
+
+
+def _causal_step(model: TransformerModel) -> Graph:
+    """One graph for a prompt and for each later token: an empty past is the first step."""
+
+    def step(inputs: Tensors) -> Tensors:
+        caches = _caches(model, inputs)
+        features = model.backbone(inputs, caches=caches)
+        present = _present([(cache.keys, cache.values) for cache in caches])
+        return {**model.head(features), **present}
+
+    specs = {
+        "input_ids": InputSpec(("batch", "sequence"), "int64"),
+        "attention_mask": InputSpec(("batch", "past+sequence"), "int64"),
+        **_cache_specs(model, "", "past"),
+    }
+    return Graph(step, specs)
+
+
+def _encoder(model: TransformerModel) -> Graph:
+    """Encode once, and emit what each decoder layer attends to."""
+
+    def encode(inputs: Tensors) -> Tensors:
+        encoded = model.backbone.encode(inputs)
+        return {"last_hidden_state": encoded, **_present(model.backbone.memories(encoded), ".encoder")}
+
+    specs = model.signature()
+    return Graph(encode, {name: specs[name] for name in ("input_ids", "attention_mask")})
+
+
+def _decoder_step(model: TransformerModel) -> Graph:
+    """One graph for the first target token and for each later one: an empty past is the first step."""
+
+    def step(inputs: Tensors) -> Tensors:
+        caches = _caches(model, inputs, ".decoder")
+        memories = [(memory.keys, memory.values) for memory in _caches(model, inputs, ".encoder")]
+        states = model.backbone.decode(inputs, memories, caches)
+        present = _present([(cache.keys, cache.values) for cache in caches], ".decoder")
+        return {**model.head({"last_hidden_state": states}), **present}
+
+    specs = {
+        "decoder_input_ids": InputSpec(("batch", "decoder_sequence"), "int64"),
+        "attention_mask": InputSpec(("batch", "sequence"), "int64"),
+        **_cache_specs(model, ".encoder", "sequence"),
+        **_cache_specs(model, ".decoder", "past"),
+    }
+    return Graph(step, specs)

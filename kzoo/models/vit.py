@@ -1,0 +1,120 @@
+"""ViT: the vision Transformer (Dosovitskiy et al., 2020)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops
+
+from kzoo.errors import KzooError
+from kzoo.layers import PatchEmbedding, PositionEmbedding
+from kzoo.models.base import Backbone, Config, InputSpec, TransformerModel
+from kzoo.models.registry import build, register_model
+
+
+@dataclass(frozen=True)
+class ViTConfig(Config):
+    """ViT's numbers; the defaults are `vit_base_patch16_224`'s."""
+
+    image_size: int = 224
+    patch_size: int = 16
+    num_channels: int = 3
+    hidden_dim: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    intermediate_dim: int = 3072
+    activation: str = "gelu"
+    layer_norm_epsilon: float = 1e-6
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse an image that is not a whole number of patches."""
+        super().__post_init__()
+        if self.image_size % self.patch_size:
+            raise KzooError(
+                f"image_size={self.image_size} is not a multiple of patch_size={self.patch_size}: "
+                "change one of them."
+            )
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class ViT(Backbone):
+    """Vision Transformer (Dosovitskiy et al., 2020, section 3.1).
+
+    Returns `last_hidden_state` (batch, 1 + num_patches, hidden_dim) and `pooled` (batch, hidden_dim), the class
+    token's state.
+    """
+
+    Config = ViTConfig
+    tasks = ("image_classification", "features")
+    num_classes = 1000
+
+    def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        num_patches = (config.image_size // config.patch_size) ** 2
+        self.patches = self.add(
+            PatchEmbedding, "patches", config.patch_size, config.hidden_dim, config.num_channels
+        )
+        self.class_token = self.add(PositionEmbedding, "class_token", 1, config.hidden_dim)
+        self.position_embedding = self.add(
+            PositionEmbedding, "position_embedding", 1 + num_patches, config.hidden_dim
+        )
+        self.dropout = self.add(keras.layers.Dropout, "dropout", config.dropout)
+        self.blocks = self.add_blocks("block", norm_first=True)
+        self.final_norm = self.add_norm("final_norm")
+
+    def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Encode `pixel_values` (batch, image_size, image_size, num_channels), float32."""
+        patches = self.patches(inputs["pixel_values"])
+        batch, num_patches = ops.shape(patches)[:2]
+        class_token = self.class_token(ops.zeros((batch, 1), dtype="int32"))
+        x = ops.concatenate([class_token, patches], axis=1)
+        x = self.dropout(x + self.position_embedding(ops.arange(1 + num_patches)), training=training)
+        for block in self.blocks:
+            x = block(x, training=training)
+        x = self.final_norm(x)
+        return {"last_hidden_state": x, "pooled": x[:, 0]}
+
+    def signature(self) -> dict[str, InputSpec]:
+        """Return the inputs by name."""
+        size = self.config.image_size
+        return {"pixel_values": InputSpec(("batch", size, size, self.config.num_channels), "float32")}
+
+
+@register_model
+def vit_micro_patch4_32(**overrides: Any) -> TransformerModel:
+    """6 layers, 128 wide, 4 heads, for images of 32 pixels; 1,204,608 parameters."""
+    config = ViTConfig(
+        image_size=32, patch_size=4, hidden_dim=128, num_layers=6, num_heads=4, intermediate_dim=512
+    )
+    return build(ViT, config, **overrides)
+
+
+@register_model
+def vit_tiny_patch16_224(**overrides: Any) -> TransformerModel:
+    """12 layers, 192 wide, 3 heads; 5,524,416 parameters."""
+    config = ViTConfig(hidden_dim=192, num_heads=3, intermediate_dim=768)
+    return build(ViT, config, **overrides)
+
+
+@register_model
+def vit_small_patch16_224(**overrides: Any) -> TransformerModel:
+    """12 layers, 384 wide, 6 heads; 21,665,664 parameters."""
+    config = ViTConfig(hidden_dim=384, num_heads=6, intermediate_dim=1536)
+    return build(ViT, config, **overrides)
+
+
+@register_model
+def vit_base_patch16_224(**overrides: Any) -> TransformerModel:
+    """12 layers, 768 wide, 12 heads; 85,798,656 parameters."""
+    return build(ViT, ViTConfig(), **overrides)
+
+
+@register_model
+def vit_large_patch16_224(**overrides: Any) -> TransformerModel:
+    """24 layers, 1024 wide, 16 heads; 303,301,632 parameters."""
+    config = ViTConfig(hidden_dim=1024, num_layers=24, num_heads=16, intermediate_dim=4096)
+    return build(ViT, config, **overrides)

@@ -1,0 +1,12 @@
+"""Training: default optimizer, objectives, and the batches that `fit` feeds on."""
+
+from kzoo.training.objectives import TokenAccuracy, token_loss
+from kzoo.training.optimizers import default_learning_rate, default_optimizer, exclude_from_weight_decay
+
+__all__ = [
+    "TokenAccuracy",
+    "default_learning_rate",
+    "default_optimizer",
+    "exclude_from_weight_decay",
+    "token_loss",
+]
