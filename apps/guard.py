@@ -20,6 +20,7 @@ _USED_BY_PAGES = re.compile(
 _FILE_ROUTE = "/gradio_api/file="
 _CALL_ROUTES = ("/gradio_api/queue/join", "/gradio_api/run/predict")
 _CALL_BYTES = 1_000_000  # of text and file names; files themselves are uploads
+_DISCARDED = 64_000_000
 # Gradio's page names outside pictures and addresses for link previews.
 _OUTSIDE_META = re.compile(rb'<meta\b[^>]*\bcontent="https?://[^"]*"[^>]*>\s*')
 # The browser itself refuses what any script might still ask of another host.
@@ -46,19 +47,11 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = await self._read(scope, receive)
+        body = await _read_body(scope, receive, self._max_bytes)
         if body is None:
-            message = f"The request is larger than {self._max_bytes:,} bytes; send fewer or smaller inputs."
-            response = JSONResponse({"error": message}, 413, headers={"connection": "close"})
-            await response(scope, receive, send)
-            return
-        await self._app(scope, _replay(body, receive), send)
-
-    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
-        declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdecimal() and int(declared) > self._max_bytes:
-            return None
-        return await _read_body(receive, self._max_bytes)
+            await _too_large(self._max_bytes)(scope, receive, send)
+        else:
+            await self._app(scope, _replay(body, receive), send)
 
 
 class GalleryGuard:
@@ -84,9 +77,12 @@ class GalleryGuard:
         if path.startswith(_FILE_ROUTE):
             allowed = self._is_upload(path.removeprefix(_FILE_ROUTE))
         elif path in _CALL_ROUTES:
-            body = await _read_body(receive, _CALL_BYTES)
-            allowed = body is not None and all(map(self._is_upload, _files_named_in(body)))
-            receive = _replay(body or b"", receive)
+            body = await _read_body(scope, receive, _CALL_BYTES)
+            if body is None:
+                await _too_large(_CALL_BYTES)(scope, receive, send)
+                return
+            allowed = all(map(self._is_upload, _files_named_in(body)))
+            receive = _replay(body, receive)
         if not allowed:
             await JSONResponse({"error": f"Not served here: {path}"}, 404)(scope, receive, send)
             return
@@ -127,17 +123,31 @@ class _PageSender:
         await self._send(message)
 
 
-async def _read_body(receive: Receive, max_bytes: int) -> bytes | None:
-    """Return the request's body, or None once it has grown beyond `max_bytes`."""
-    body = b""
+async def _read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes | None:
+    """Return the request's body, or None if it is larger than `max_bytes`.
+
+    Up to `_DISCARDED` bytes too many are read and dropped: a client that is still sending when the connection
+    is closed sees a broken connection and not the answer.
+    """
+    declared = Headers(scope=scope).get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes + _DISCARDED:
+        return None
+    pieces: list[bytes] = []
+    size = 0
     more = True
-    while more:
+    while more and size <= max_bytes + _DISCARDED:
         message = await receive()
-        body += message.get("body", b"")
-        if len(body) > max_bytes:
-            return None
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size <= max_bytes:
+            pieces.append(piece)
         more = message["type"] == "http.request" and message.get("more_body", False)
-    return body
+    return b"".join(pieces) if size <= max_bytes else None
+
+
+def _too_large(max_bytes: int) -> JSONResponse:
+    message = f"The request is larger than {max_bytes:,} bytes; send fewer or smaller inputs."
+    return JSONResponse({"error": message}, 413, headers={"connection": "close"})
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

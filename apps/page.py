@@ -12,9 +12,12 @@ import gradio as gr
 from gradio.components import Component
 
 from kzoo.errors import KzooError
+from kzoo.runtime.inputs import TextReader
 
 if TYPE_CHECKING:
     from kzoo.runtime import Pipeline
+    from kzoo.runtime.generation import Translation
+    from kzoo.runtime.prediction import Classification
 
 MAX_TEXT = 10_000  # characters
 
@@ -37,7 +40,7 @@ class Page(Protocol):
 
 
 def form(
-    answer: Callable[[Pipeline, Any], tuple[Any, str]],
+    answer: Callable[[Any, Any], tuple[Any, str]],
     pipelines: Sequence[Pipeline],
     *,
     given: Component,
@@ -48,8 +51,8 @@ def form(
     """Draw an input on the left, the result on the right, and examples to click below.
 
     Args:
-        answer: takes the pipeline that was picked and the input's value, and returns the result's value and
-            a remark, perhaps empty. The message of a `KzooError` that it raises is shown instead.
+        answer: takes the pipeline that was picked and the input's value as the browser sent it; returns the
+            result's value and a remark, perhaps empty. The message of a `KzooError` that it raises is shown.
         pipelines: at least one; with more, a list to pick from is shown.
         given: the input, not rendered yet.
         result: where the answer goes, not rendered yet.
@@ -82,6 +85,8 @@ def form(
         "fn": ask,
         "inputs": [model, given],
         "outputs": [result, status],
+        # Images stay the files they are: the bundle's own reading says what is wrong with one, Gradio's not.
+        "preprocess": False,
         "api_visibility": "private",
         "show_progress": "minimal",
     }
@@ -99,10 +104,18 @@ def line(text: str, kind: str) -> str:
     return f'<p class="{kind}">{html.escape(" ".join(text.split()))}</p>'
 
 
-def remark_on_length(pipeline: Pipeline, texts: Sequence[str]) -> str:
-    """Return a sentence that says which texts the model saw only in part, or nothing."""
+def remark_on_length(pipeline: Classification | Translation, texts: Sequence[str]) -> str:
+    """Return a sentence that says which texts the model sees only in part, or nothing.
+
+    Raises:
+        KzooError: if the pipeline takes images; a text would be a path to it.
+    """
     # The pipeline's own warning cannot be caught here: Python's warnings are shared by all threads.
     reader = pipeline._reader
+    if not isinstance(reader, TextReader):
+        raise KzooError(
+            f"'{pipeline.name}' takes images, not text; export it with task image_classification."
+        )
     cut = reader.tokenizer.encode(texts, max_length=reader.max_length).truncated
     if not cut.any():
         return ""

@@ -13,6 +13,7 @@ from kzoo.errors import KzooError
 
 if TYPE_CHECKING:
     from kzoo.runtime import Pipeline
+    from kzoo.runtime.prediction import Classification
 
 TITLE = "Classify text"
 TASKS = frozenset({"classification"})
@@ -44,8 +45,8 @@ def build(pipelines: Sequence[Pipeline], example_images: Sequence[Path]) -> None
     )
 
 
-def _classify(pipeline: Pipeline, text: str) -> tuple[dict[str, float], str]:
+def _classify(pipeline: Classification, text: str) -> tuple[dict[str, float], str]:
     if not text.strip():
         raise KzooError("There is no text yet: type one, or click an example.")
-    ranked = pipeline(text, top_k=TOP_K)
-    return {entry["label"]: entry["score"] for entry in ranked}, page.remark_on_length(pipeline, [text])
+    remark = page.remark_on_length(pipeline, [text])
+    return {entry["label"]: entry["score"] for entry in pipeline(text, top_k=TOP_K)}, remark

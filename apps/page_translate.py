@@ -13,6 +13,7 @@ from kzoo.errors import KzooError
 
 if TYPE_CHECKING:
     from kzoo.runtime import Pipeline
+    from kzoo.runtime.generation import Translation
 
 TITLE = "Translate"
 TASKS = frozenset({"seq2seq"})
@@ -39,11 +40,11 @@ def build(pipelines: Sequence[Pipeline], example_images: Sequence[Path]) -> None
     )
 
 
-def _translate(pipeline: Pipeline, text: str) -> tuple[str, str]:
+def _translate(pipeline: Translation, text: str) -> tuple[str, str]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise KzooError("There is no text yet: type one, or click an example.")
     if len(lines) > MAX_LINES:
         raise KzooError(f"The text has {len(lines)} lines; this page translates up to {MAX_LINES} at a time.")
-    translations = [result["translation"] for result in pipeline(lines)]
-    return "\n".join(translations), page.remark_on_length(pipeline, lines)
+    remark = page.remark_on_length(pipeline, lines)
+    return "\n".join(result["translation"] for result in pipeline(lines)), remark

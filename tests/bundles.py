@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,17 @@ GERMAN = {"A": "Ein", " dog": " Hund", " cat": " Kater", " runs": " rennt", " sl
 _DTYPES = {TensorProto.FLOAT: "float32", TensorProto.INT64: "int64"}
 
 
-def write_text_classifier(folder: Path, name: str = "topic", max_length: int = 16) -> Path:
-    """Write a classifier that counts words: 3 is added to a topic's logit for each word that it owns."""
-    words = itertools.chain.from_iterable(TOPICS.values())
+def write_text_classifier(
+    folder: Path,
+    name: str = "topic",
+    max_length: int = 24,
+    words_of: Mapping[str, Sequence[str]] = TOPICS,
+) -> Path:
+    """Write a classifier that counts words: 3 is added to a label's logit for each word that it owns."""
+    words = itertools.chain.from_iterable(words_of.values())
     tokenizer = Tokenizer.train([f"the {word} of" for word in words] * 3, vocab_size=500)
-    weights = np.zeros((tokenizer.vocab_size, len(TOPICS)), np.float32)
-    for column, owned in enumerate(TOPICS.values()):
+    weights = np.zeros((tokenizer.vocab_size, len(words_of)), np.float32)
+    for column, owned in enumerate(words_of.values()):
         weights[[tokenizer.token_id(word) for word in owned], column] = 3
     nodes = [
         helper.make_node("Gather", ["weights", "input_ids"], ["votes"]),
@@ -45,12 +51,12 @@ def write_text_classifier(folder: Path, name: str = "topic", max_length: int = 1
     graph = make_graph(
         nodes,
         inputs=[int_input("input_ids", "sequence"), int_input("attention_mask", "sequence")],
-        outputs=[float_tensor("logits", ["batch", len(TOPICS)])],
+        outputs=[float_tensor("logits", ["batch", len(words_of)])],
         constants={"weights": weights, "last": np.array([2]), "tokens": np.array([1])},
     )
     text = TextPreprocessing(max_length=max_length)
     return write_bundle(
-        folder, name, "classification", {"model": graph}, tokenizer, labels=list(TOPICS), text=text
+        folder, name, "classification", {"model": graph}, tokenizer, labels=list(words_of), text=text
     )
 
 
