@@ -13,7 +13,7 @@ import gradio as gr
 from fastapi import FastAPI
 
 from kzoo.apps import page_classify_images, page_classify_text, page_translate
-from kzoo.apps.guard import BodyLimit, GalleryGuard
+from kzoo.apps.guard import MAX_BYTES, BodyLimit, GalleryGuard
 from kzoo.apps.page import Page, line
 from kzoo.apps.server import Server
 from kzoo.apps.shelf import Shelf, find_bundles, open_bundles
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 # The tabs, in order. A new page is a module with what `Page` asks for, and its place here.
 PAGES: tuple[Page, ...] = (page_translate, page_classify_text, page_classify_images)
 
-MAX_UPLOAD = 16_000_000  # bytes
 _DEFAULT_PORT = 7860
 _MAX_WAITING = 32
 _MAX_RUNNING = 2
@@ -84,7 +83,9 @@ def launch(
     Raises:
         KzooError: if the port is taken or an example image does not exist.
     """
-    app = gallery_app(open_bundles(find_bundles() if bundles is None else bundles), example_images)
+    app = gallery_app(
+        open_bundles(find_bundles() if bundles is None else bundles), example_images=example_images
+    )
     try:
         server = Server(app, host, _DEFAULT_PORT if port is None else port, open_browser=open_browser)
     except KzooError:
@@ -97,10 +98,17 @@ def launch(
     return server.start()
 
 
-def gallery_app(shelf: Shelf, example_images: Sequence[str | os.PathLike[str]] = ()) -> FastAPI:
+def gallery_app(
+    shelf: Shelf, *, example_images: Sequence[str | os.PathLike[str]] = (), max_bytes: int = MAX_BYTES
+) -> FastAPI:
     """Return the gallery as an application to serve or to mount at `/`; its lifespan must be run.
 
     Uploads live in a folder that only this user can read and that goes when the application stops.
+
+    Args:
+        shelf: what `open_bundles` gave.
+        example_images: image files to offer on the page for images.
+        max_bytes: larger uploads are refused.
     """
     folder = tempfile.TemporaryDirectory(prefix="kzoo-uploads-")
 
@@ -121,14 +129,14 @@ def gallery_app(shelf: Shelf, example_images: Sequence[str | os.PathLike[str]] =
             footer_links=[],
             run_history=False,
             show_error=False,
-            max_file_size=MAX_UPLOAD,
+            max_file_size=max_bytes,
             ssr_mode=False,
             enable_monitoring=False,
             pwa=False,
             mcp_server=False,
         )
     app.add_middleware(GalleryGuard, uploads=Path(folder.name))
-    app.add_middleware(BodyLimit, max_bytes=MAX_UPLOAD)
+    app.add_middleware(BodyLimit, max_bytes=max_bytes)
     return app
 
 

@@ -20,6 +20,7 @@ _USED_BY_PAGES = re.compile(
 _FILE_ROUTE = "/gradio_api/file="
 _CALL_ROUTES = ("/gradio_api/queue/join", "/gradio_api/run/predict")
 _CALL_BYTES = 1_000_000  # of text and file names; files themselves are uploads
+MAX_BYTES = 16_000_000  # of a request, unless its server says otherwise
 _DISCARDED = 64_000_000
 # Gradio's page names outside pictures and addresses for link previews.
 _OUTSIDE_META = re.compile(rb'<meta\b[^>]*\bcontent="https?://[^"]*"[^>]*>\s*')
@@ -165,10 +166,11 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def _files_named_in(body: bytes) -> Iterator[Any]:
-    """Yield every `path` in a call's JSON; what is not JSON names none and is refused by Gradio."""
+    """Yield every `path` in a call's JSON, and None, which is no file, for what cannot be read as JSON."""
     try:
         pending = [json.loads(body)]
-    except ValueError:
+    except (ValueError, RecursionError):
+        yield None
         return
     while pending:
         value = pending.pop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import threading
@@ -51,7 +52,8 @@ class Server:
 
     def run(self) -> None:
         """Serve until Ctrl+C or SIGTERM."""
-        self._server.run(sockets=[self._socket])
+        with contextlib.suppress(KeyboardInterrupt):
+            self._server.run(sockets=[self._socket])
 
     def start(self) -> Self:
         """Serve from a thread, and return once the server answers."""

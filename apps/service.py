@@ -16,9 +16,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 from kzoo import __version__
-from kzoo.apps.guard import BodyLimit
+from kzoo.apps.guard import MAX_BYTES, BodyLimit
 from kzoo.apps.server import Server
 from kzoo.apps.shelf import find_bundles, open_bundles
 from kzoo.errors import KzooError, did_you_mean
@@ -26,7 +27,6 @@ from kzoo.errors import KzooError, did_you_mean
 if TYPE_CHECKING:
     from kzoo.runtime import Pipeline
 
-MAX_BYTES = 16_000_000
 MAX_ITEMS = 64
 _MAX_RUNNING = 4
 _RANKED = frozenset({"classification", "image_classification", "multilabel"})
@@ -108,7 +108,7 @@ def create_app(
     if gallery:
         from kzoo.apps import gallery_app
 
-        pages = gallery_app(shelf, example_images)
+        pages = gallery_app(shelf, example_images=example_images, max_bytes=max_bytes)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -120,6 +120,7 @@ def create_app(
     # The documentation pages of FastAPI load scripts from other hosts; /openapi.json stays.
     app = FastAPI(title="kzoo", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(BodyLimit, max_bytes=max_bytes)
+    app.add_exception_handler(HTTPException, _say_status)
     app.add_exception_handler(RequestValidationError, _refuse_fields)
     app.add_exception_handler(UnknownModelError, _refuse_model)
     app.add_exception_handler(KzooError, _refuse_input)
@@ -227,6 +228,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
     return value
+
+
+async def _say_status(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
 
 
 async def _refuse_fields(request: Request, error: Exception) -> JSONResponse:

@@ -169,6 +169,7 @@ def test_without_bundles_each_page_says_what_makes_one(page):
         for tab in ("Translate", "Classify text", "Classify images"):
             page.get_by_role("tab", name=tab).click()
             shown(page, "kzoo train models/")
+            assert page.locator(".gradio-container").bounding_box()["width"] > 1000
 
 
 def test_a_missing_example_image_is_named():

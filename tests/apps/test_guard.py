@@ -83,6 +83,11 @@ def test_only_what_the_pages_use_is_served(client, bundle_paths):
     assert client.post("/gradio_api/call/ask", json={"data": []}).status_code == 404
 
 
+@pytest.mark.parametrize("body", [b"{", b"[" * 500_000])
+def test_a_call_that_is_not_json_is_refused(client, body):
+    assert client.post("/gradio_api/queue/join", content=body).status_code == 404
+
+
 def test_a_call_larger_than_any_text_is_refused():
     pytest.importorskip("gradio", reason="the gallery needs the extra 'apps'")
     from kzoo.apps import launch

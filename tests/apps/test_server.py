@@ -86,14 +86,15 @@ except MissingDependencyError as error:
     assert f"pip install 'kzoo[{extra}]'" in run(code)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to handle")
-def test_a_server_stops_when_told_to():
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signals")
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_stops_when_told_to(told):
     pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
     code = "from kzoo.apps import serve; serve([], port=0, gallery=False)"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
         announced = process.stderr.readline()
         url = announced.removeprefix("Serving at ").strip()
         assert httpx.get(url + "health").status_code == 200
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(told)
         _, rest = process.communicate(timeout=10)
     assert "Traceback" not in rest

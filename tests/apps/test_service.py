@@ -105,6 +105,13 @@ def test_a_wrong_body_is_answered_with_what_is_wrong(client, body, said):
     assert said in answer.json()["error"]
 
 
+def test_what_never_reaches_a_model_is_answered_alike(client):
+    deep = client.post("/predict/topic", content=b"[" * 500_000, headers={"content-type": "application/json"})
+    assert (deep.status_code, list(deep.json())) == (400, ["error"])
+    nowhere = client.get("/nowhere")
+    assert (nowhere.status_code, list(nowhere.json())) == (404, ["error"])
+
+
 def test_top_k_is_refused_where_nothing_is_ranked(client):
     answer = client.post("/predict/en-de", json={"inputs": ["A dog"], "top_k": 3})
     assert answer.status_code == 422
@@ -149,5 +156,5 @@ def test_without_the_gallery_there_is_no_page():
     from kzoo.apps import serve
 
     with serve([], port=0, gallery=False, block=False) as server:
-        assert httpx.get(server.url).status_code == 404
+        assert httpx.get(server.url).json() == {"error": "Not Found"}
         assert httpx.get(server.url + "health").json()["models"] == 0
