@@ -72,20 +72,42 @@ def _to_onnx(concrete: Any, output_tensors: list[str]) -> onnx.ModelProto:
     _mend_tf2onnx()
     from tf2onnx import optimizer, tf_loader, tfonnx
 
-    input_tensors = [tensor.name for tensor in concrete.inputs]
-    try:
-        with tf.Graph().as_default() as graph:
-            graph_def = tf_loader.tf_optimize(input_tensors, output_tensors, concrete.graph.as_graph_def())
-            tf.import_graph_def(graph_def, name="")
+    frozen = _freeze(concrete)
+    input_tensors = [tensor.name for tensor in frozen.inputs]
+    definition = frozen.graph.as_graph_def(add_shapes=True)
+
+    def attempt(catch_errors: bool) -> onnx.ModelProto:
+        converted = tfonnx.process_tf_graph(
+            graph, opset=OPSET, input_names=input_tensors, output_names=output_tensors
+        )
+        return optimizer.optimize_graph(converted, catch_errors).make_model("kzoo", producer_name="kzoo")
+
+    with tf.Graph().as_default() as graph:
+        try:
+            tf.import_graph_def(tf_loader.tf_optimize(input_tensors, output_tensors, definition), name="")
             _refuse_strings(graph)
-            converted = tfonnx.process_tf_graph(
-                graph, opset=OPSET, input_names=input_tensors, output_names=output_tensors
+            try:
+                # To survive an error in one of its passes, tf2onnx copies the graph before each: most of the time.
+                return attempt(catch_errors=False)
+            except Exception:
+                return attempt(catch_errors=True)
+        except ExportError:
+            raise
+        except Exception as error:
+            raise ExportError(_explain(graph, error)) from error
+
+
+def _freeze(concrete: Any) -> Any:
+    """Return the traced function with its constants and inner functions inside it."""
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    for value, inner in concrete.graph.captures:
+        if value.dtype in (tf.resource, tf.variant):
+            raise ExportError(
+                f"The model reads a variable or table that is not its own ('{inner.op.name}'): make it with "
+                "self.add_weight in the layer that uses it."
             )
-            return optimizer.optimize_graph(converted).make_model("kzoo", producer_name="kzoo")
-    except ExportError:
-        raise
-    except Exception as error:
-        raise ExportError(_explain(graph, error)) from error
+    return convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
 
 
 def _refuse_strings(graph: Any) -> None:

@@ -17,7 +17,7 @@ from kzoo.export.replace import refuse_other_contents, replacing
 from kzoo.export.report import ExportReport, GraphReport, describe
 from kzoo.export.signatures import model_graphs, signature_of
 from kzoo.export.skeleton import Skeleton
-from kzoo.export.verification import Arrays, Case, name_output_axes, verify_graph
+from kzoo.export.verification import Arrays, Case, make_cases, name_output_axes, verify_graph
 from kzoo.export.weights import fill, save
 
 import kzoo
@@ -61,7 +61,7 @@ def to_onnx(
         model: a built model: functional, sequential or subclassed.
         path: where to write, ending in `.onnx`.
         inputs: what the model is called on, as a batch of arrays (compared too) or `keras.Input`s; needed for
-            subclassed models, except those that take one float32 tensor.
+            a subclassed model that takes anything but one tensor, of token ids or of float32.
         custom_objects: classes and functions by name, where they cannot be found on the model itself.
         tolerance: bound on `|difference| / (1 + |expected|)`; 1e-4 for a float32 model.
         progress: called with a few words before each step.
@@ -168,18 +168,15 @@ class _Export:
         skeletons = self._convert()
         for role, file in files.items():
             proto = skeletons[role].model
+            cases = make_cases(self.graphs[role], _token_limit(self.model), self.own_batch)
+            self.cases[role] = cases
+            self.output_shapes[role] = name_output_axes(cases, self.graphs[role])
+            _name_outputs(proto, self.output_shapes[role])
             fill(proto, skeletons[role].weights, self.model.variables)
             save(proto, folder / file)
             self.progress(f"verifying {file}")
-            onnx.checker.check_model(str(folder / file))
-            cases = verify_graph(
-                folder / file, self.graphs[role], _token_limit(self.model), self.tolerance, self.own_batch
-            )
-            self.cases[role] = cases
-            self.output_shapes[role] = name_output_axes(cases, self.graphs[role])
-            self.reports[role] = describe(proto, max(case.difference for case in cases))
-            _name_outputs(proto, self.output_shapes[role])
-            save(proto, folder / file)
+            _check(folder / file)
+            self.reports[role] = describe(proto, verify_graph(folder / file, cases, self.tolerance))
 
     def _convert(self) -> dict[str, Skeleton]:
         if keras.backend.backend() != "tensorflow" or self.precision != "float32":
@@ -210,6 +207,13 @@ class _Export:
             seconds=time.perf_counter() - started,
             graphs=self.reports,
         )
+
+
+def _check(path: pathlib.Path) -> None:
+    try:
+        onnx.checker.check_model(str(path))
+    except onnx.checker.ValidationError as error:
+        raise ExportError(f"The converted graph is not valid ONNX: {error}") from error
 
 
 def _precision(model: keras.Model) -> str:

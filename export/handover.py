@@ -166,8 +166,12 @@ def _custom_objects(model: keras.Model) -> dict[str, Any]:
     """Return the classes and functions of a model that are neither Keras' nor ours, by the names of its config."""
     objects: dict[str, Any] = {}
     for layer in model._flatten_layers():
-        found = [type(layer), *(value for value in vars(layer).values() if inspect.isfunction(value))]
-        for item in found:
+        functions = [
+            value
+            for name, value in vars(layer).items()
+            if inspect.isfunction(value) and not hasattr(type(layer), name)
+        ]
+        for item in [type(layer), *functions]:
             if item.__module__.split(".")[0] not in ("keras", "kzoo", "keras_hub"):
                 objects[item.__name__] = item
                 objects[keras.saving.get_registered_name(item)] = item

@@ -41,7 +41,7 @@ def signature_of(model: keras.Model, example: Any = None) -> Signature | None:
     Args:
         model: functional, sequential, or subclassed.
         example: what the model is called on, as arrays or `keras.Input`s; needed for a subclassed model
-            whose inputs are not float32 tensors.
+            that takes anything but one tensor, of token ids or of float32.
 
     Raises:
         ExportError: the model is not built, or its inputs cannot be told.
@@ -77,9 +77,13 @@ def _input_structure(model: keras.Model, example: Any) -> Any:
         return model.inputs[0]
     if (inputs := getattr(model, "input", None)) is not None:
         return inputs
-    shapes = (model.get_build_config() or {}).get("input_shape")
-    if isinstance(shapes, (tuple, list)) and all(isinstance(size, int | None) for size in shapes):
-        return keras.KerasTensor((None, *shapes[1:]), model.input_dtype, name="inputs")
+    shape = (model.get_build_config() or {}).get("input_shape")
+    if isinstance(shape, (tuple, list)) and all(isinstance(size, int | None) for size in shape):
+        if len(shape) == 2 and any(
+            isinstance(layer, keras.layers.Embedding) for layer in model._flatten_layers()
+        ):
+            return keras.KerasTensor((None, None), "int32", name="inputs")
+        return keras.KerasTensor((None, *shape[1:]), "float32", name="inputs")
     raise ExportError(
         f"The inputs of the subclassed model '{model.name}' cannot be told from outside: pass inputs=, a batch "
         "as you would call the model on, or keras.Input(...)s in the same structure."

@@ -25,37 +25,43 @@ _LENGTHS = (5, 17)
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison: what went in, what the Keras model made of it, and how far ONNX Runtime was off."""
+    """What went into the Keras model, and what came out."""
 
     inputs: Arrays
     expected: Arrays
-    difference: float
 
 
-def verify_graph(
-    path: pathlib.Path, graph: Graph, token_limit: int, tolerance: float, inputs: Arrays | None = None
-) -> list[Case]:
-    """Run a graph in ONNX Runtime and compare it with the Keras function that it came from.
+def make_cases(graph: Graph, token_limit: int, batch: Arrays | None = None) -> list[Case]:
+    """Run the Keras side of a graph on two batch sizes by two lengths, without padding and with.
+
+    Args:
+        graph: the function, on whatever backend Keras runs.
+        token_limit: random token ids are drawn below it.
+        batch: one of the user's own, added to the cases.
+    """
+    batches = list(sample_inputs(graph.inputs, token_limit))
+    if batch is not None:
+        batches.append(batch)
+    return [Case(inputs, run_keras(graph, inputs)) for inputs in batches]
+
+
+def verify_graph(path: pathlib.Path, cases: list[Case], tolerance: float) -> float:
+    """Run a graph in ONNX Runtime on the cases' inputs and compare it with what Keras gave.
 
     Args:
         path: the `.onnx` file.
-        graph: the Keras side.
-        token_limit: token ids are drawn below it.
+        cases: from `make_cases`.
         tolerance: bound on `|difference| / (1 + |expected|)`.
-        inputs: a batch of the user's own, compared too.
 
     Returns:
-        The cases: two batch sizes by two lengths, without padding and with (a wholly padded row among them).
+        The largest absolute difference.
 
     Raises:
         ExportError: ONNX Runtime cannot load the graph.
         VerificationError: an output differs; the message names the first one and where.
     """
     session = open_graph(path)
-    batches = list(sample_inputs(graph.inputs, token_limit))
-    if inputs is not None:
-        batches.append(inputs)
-    return [_compare(session, graph, batch, tolerance) for batch in batches]
+    return max(_compare(session, case, tolerance) for case in cases)
 
 
 def open_graph(path: pathlib.Path) -> onnxruntime.InferenceSession:
@@ -125,16 +131,18 @@ def _is_reduced(array: np.ndarray) -> bool:
     return array.dtype.kind not in "iub" and array.dtype not in (np.float32, np.float64)
 
 
-def _compare(session: onnxruntime.InferenceSession, graph: Graph, inputs: Arrays, tolerance: float) -> Case:
-    expected = run_keras(graph, inputs)
+def _compare(session: onnxruntime.InferenceSession, case: Case, tolerance: float) -> float:
     names = [output.name for output in session.get_outputs()]
     taken = {value.name for value in session.get_inputs()}
-    feeds = {name: array for name, array in inputs.items() if name in taken}
-    actual = dict(zip(names, session.run(names, feeds), strict=True))
-    largest = 0.0
-    for name, reference in expected.items():
-        largest = max(largest, _difference(name, reference, actual.get(name), inputs, tolerance))
-    return Case(inputs, expected, largest)
+    try:
+        results = session.run(names, {name: array for name, array in case.inputs.items() if name in taken})
+    except Exception as error:
+        raise ExportError(f"ONNX Runtime loads the exported graph but cannot run it: {error}") from error
+    actual = dict(zip(names, results, strict=True))
+    return max(
+        _difference(name, reference, actual.get(name), case.inputs, tolerance)
+        for name, reference in case.expected.items()
+    )
 
 
 def _difference(name: str, reference: np.ndarray, actual: Any, inputs: Arrays, tolerance: float) -> float:

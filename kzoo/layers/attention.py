@@ -69,7 +69,8 @@ class Attention(keras.layers.Layer):
     """
 
     def __init__(self, hidden_dim: int, num_heads: int, dropout: float = 0.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # The bias must reach the scores in float32, not cast to the policy's precision on the way in.
+        super().__init__(autocast=False, **kwargs)
         if hidden_dim % num_heads:
             raise ValueError(f"hidden_dim={hidden_dim} is not a multiple of num_heads={num_heads}.")
         self.hidden_dim = hidden_dim

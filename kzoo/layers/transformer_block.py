@@ -39,7 +39,7 @@ class TransformerBlock(keras.layers.Layer):
         attention_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # as in Attention, for the biases' sake
         self.hidden_dim = hidden_dim
         self.norm_first = norm_first
         policy = self.dtype_policy

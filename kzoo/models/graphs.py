@@ -62,6 +62,11 @@ def _present(pairs: list[tuple[Any, Any]], kind: str = "") -> Tensors:
     }
 
 
+def _last_logits(model: TransformerModel, states: Any) -> Tensors:
+    """Return the logits (batch, 1, vocab_size) of the last token: decoding needs no others."""
+    return model.head({"last_hidden_state": states[:, -1:]})
+
+
 def _causal_step(model: TransformerModel) -> Graph:
     """One graph for a prompt and for each later token: an empty past is the first step."""
 
@@ -69,7 +74,7 @@ def _causal_step(model: TransformerModel) -> Graph:
         caches = _caches(model, inputs)
         features = model.backbone(inputs, caches=caches)
         present = _present([(cache.keys, cache.values) for cache in caches])
-        return {**model.head(features), **present}
+        return {**_last_logits(model, features["last_hidden_state"]), **present}
 
     specs = {
         "input_ids": InputSpec(("batch", "sequence"), "int64"),
@@ -98,7 +103,7 @@ def _decoder_step(model: TransformerModel) -> Graph:
         memories = [(memory.keys, memory.values) for memory in _caches(model, inputs, ".encoder")]
         states = model.backbone.decode(inputs, memories, caches)
         present = _present([(cache.keys, cache.values) for cache in caches], ".decoder")
-        return {**model.head({"last_hidden_state": states}), **present}
+        return {**_last_logits(model, states), **present}
 
     specs = {
         "decoder_input_ids": InputSpec(("batch", "decoder_sequence"), "int64"),
