@@ -1,0 +1,359 @@
+"""The command `kzoo`: thin, each command a few lines over the library."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import tempfile
+import warnings
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+
+from kzoo import __version__
+from kzoo.errors import KzooError
+
+if TYPE_CHECKING:
+    import keras
+
+# TensorFlow's notes say nothing that a user of this command could act on.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+console = Console()
+errors = Console(stderr=True, highlight=False)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+BundlePath = Annotated[pathlib.Path, typer.Argument(help="Folder of a bundle.")]
+Device = Annotated[str, typer.Option(help="auto, cuda or cpu.")]
+
+
+class _Commands(TyperGroup):
+    """Turns a user's mistake into a message and an exit code."""
+
+    def invoke(self, context: Any) -> Any:
+        """Run the command; exit with 1 after a mistake, 130 after Ctrl-C."""
+        try:
+            return super().invoke(context)
+        except KzooError as error:
+            errors.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            errors.print("Stopped.")
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Transformers in Keras 3, and a way out: verified ONNX bundles that run without Keras.",
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    warnings.simplefilter("default", UserWarning)
+    warnings.showwarning = _show_warning
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        _say(f"kzoo {__version__}")
+        raise typer.Exit
+
+
+@app.command("list")
+def list_(
+    pattern: Annotated[str, typer.Argument(help="Shell pattern, such as 'vit*'.")] = "*",
+    as_json: AsJson = False,
+) -> None:
+    """List the models of the zoo."""
+    models = _models()
+    names = models.list_models(pattern)
+    if not names:
+        raise KzooError(f"No model matches '{pattern}'. `kzoo list` shows all.")
+    rows = [{"name": name, "description": (models.get_variant(name).__doc__ or "").strip()} for name in names]
+    if as_json:
+        _print_json(rows)
+        return
+    table = Table("model", "what it is")
+    for row in rows:
+        table.add_row(row["name"], row["description"])
+    console.print(table)
+
+
+@app.command()
+def show(
+    model: Annotated[str, typer.Argument(help="Name of a model, from `kzoo list`.")],
+    task: Annotated[str | None, typer.Option(help="Task; the model's own default unless given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a model's parts, parameters, shapes and FLOPs."""
+    models = _models()
+    from kzoo.models.summary import summarize
+
+    variant = models.get_variant(model)
+    with errors.status(f"building {model}"):
+        summary = summarize(variant(**({"task": task} if task else {})))
+    if as_json:
+        _print_json(dataclasses.asdict(summary))
+        return
+    table = Table(
+        "part", "kind", "parameters", title=f"{summary.name} ({summary.task})", title_justify="left"
+    )
+    table.columns[2].justify = "right"
+    for part in summary.parts:
+        table.add_row(part.name, part.kind, f"{part.parameters:,}")
+    table.add_section()
+    table.add_row("total", "", f"{summary.parameters:,}")
+    console.print(table)
+    for kind, shapes in (("input", summary.inputs), ("output", summary.outputs)):
+        for name, shape in shapes.items():
+            _say(f"{kind:7}{name} ({', '.join(map(str, shape))})")
+    _say(f"{summary.flops / 1e9:.3g} GFLOPs an example of {summary.length} tokens")
+
+
+@app.command()
+def train(
+    recipe: Annotated[pathlib.Path, typer.Argument(help="A recipe, such as models/NAME/recipe.toml.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a field: --set model.num_layers=6.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option(help="Start another run instead of going on with one.")] = False,
+    publish: Annotated[bool, typer.Option(help="Copy bundle and card to the recipe's folder.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train, evaluate and export what a recipe says; a run that was stopped goes on."""
+    _models()
+    from kzoo import recipes
+
+    try:
+        result = recipes.run(recipe, overrides=overrides or [], fresh=fresh, publish=publish, console=errors)
+    except KeyboardInterrupt:
+        errors.print("Stopped. The same command goes on from the last finished epoch.")
+        raise typer.Exit(130) from None
+    if as_json:
+        _print_json({"folder": str(result.folder), "bundle": str(result.bundle), "metrics": result.metrics})
+        return
+    for name, value in result.metrics.items():
+        _say(f"{name} {value:.4g}")
+    _say(f"bundle {result.bundle}")
+
+
+@app.command()
+def export(
+    model: Annotated[pathlib.Path, typer.Argument(help="A .keras file, or a checkpoint's directory.")],
+    output: Annotated[pathlib.Path, typer.Argument(help="Folder of the bundle, or a path ending in .onnx.")],
+    tokenizer: Annotated[pathlib.Path | None, typer.Option(help="A tokenizer.json to attach.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Class names: a,b,c or a file of one a line.")] = None,
+    task: Annotated[str | None, typer.Option(help="Task, for a checkpoint's directory.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name that a service answers to.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Export a trained model to verified ONNX."""
+    _models()
+    from kzoo import export as exporter
+
+    with errors.status("loading") as status:
+        loaded = _load_keras(model, task)
+        _attach(loaded, tokenizer, labels)
+        options: dict[str, Any] = {"progress": lambda step: status.update(step)}
+        if output.suffix == ".onnx":
+            report = exporter.to_onnx(loaded, output, **options)
+        else:
+            report = exporter.to_bundle(loaded, output, name=name, **options)
+    if as_json:
+        _print_json({**dataclasses.asdict(report), "largest_difference": report.largest_difference})
+        return
+    _say(str(report))
+
+
+@app.command()
+def verify(bundle: BundlePath, device: Device = "auto", as_json: AsJson = False) -> None:
+    """Check a bundle's files, and its outputs against those recorded at export."""
+    import kzoo
+
+    with errors.status("verifying"):
+        pipeline = kzoo.load(bundle, device=device)
+        difference = pipeline.verify()
+    if as_json:
+        _print_json({"name": pipeline.name, "device": pipeline.device, "largest_difference": difference})
+        return
+    _say(
+        f"{pipeline.name}: files and outputs are right on {pipeline.device}; largest difference {difference:.1e}, "
+        f"tolerance {pipeline.manifest.tolerance:.0e}."
+    )
+
+
+@app.command()
+def predict(
+    bundle: BundlePath,
+    inputs: Annotated[list[str] | None, typer.Argument(help="Texts, or paths of images.")] = None,
+    file: Annotated[pathlib.Path | None, typer.Option(help="Take inputs from a file, one a line.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="How many labels to give.")] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Run a bundle on texts or images."""
+    import kzoo
+
+    items = [*(inputs or []), *(_read_lines(file) if file is not None else [])]
+    if not items:
+        raise KzooError("There is nothing to predict: give texts, paths of images, or --file.")
+    pipeline = kzoo.load(bundle, device=device)
+    options = {"top_k": top_k} if top_k is not None else {}
+    try:
+        results = pipeline(items, **options)
+    except TypeError:
+        raise KzooError(f"--top-k does not apply to the task '{pipeline.task}'.") from None
+    results = _plain(results)
+    if as_json:
+        _print_json(results)
+        return
+    for item, result in zip(items, results, strict=True):
+        _say(f"{item}\t{_one_line(result)}")
+
+
+@app.command()
+def serve(
+    bundles: Annotated[
+        list[pathlib.Path] | None, typer.Argument(help="Bundles, or folders that hold some.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")
+    ] = 8000,
+    gallery: Annotated[bool, typer.Option(help="Show the pages beside the API.")] = True,
+) -> None:
+    """Serve bundles over HTTP, with their pages."""
+    from kzoo import apps
+
+    apps.serve(bundles, host=host, port=port, gallery=gallery and _has_gradio())
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        pathlib.Path, typer.Option("--out", help="Where bundle and picture go.")
+    ] = pathlib.Path("bundles/digits"),
+    pages: Annotated[bool, typer.Option("--serve/--no-serve", help="Open the gallery at the end.")] = True,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the gallery; 0 for any free one.")
+    ] = 7860,
+    open_browser: Annotated[bool, typer.Option(help="Open a browser on the gallery.")] = True,
+) -> None:
+    """Train a small ViT on handwritten digits, export it, compare it with Keras, and show it on a page."""
+    _models()
+    from kzoo.recipes.demo import run_demo
+
+    result = run_demo(folder, console)
+    if pages:
+        from kzoo import apps
+
+        console.print("Opening the gallery; Ctrl-C ends it.")
+        apps.launch(
+            [result.bundle], port=port, open_browser=open_browser, example_images=result.example_images
+        )
+
+
+def _models() -> Any:
+    """Import the zoo, and with it Keras and its backend, without the notes that backends print at the door.
+
+    They come from C++ before any log level holds, so they are caught at the file descriptor, and shown only if the
+    import fails.
+    """
+    with tempfile.TemporaryFile() as notes:
+        saved = os.dup(2)
+        os.dup2(notes.fileno(), 2)
+        try:
+            from kzoo import models
+        except KzooError:
+            raise
+        except BaseException:
+            notes.seek(0)
+            os.write(saved, notes.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+    return models
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _load_keras(path: pathlib.Path, task: str | None) -> keras.Model:
+    models = _models()
+    if path.is_dir():
+        return models.from_pretrained(path, **({"task": task} if task else {}))
+    if task is not None:
+        raise KzooError("--task is for a checkpoint's directory; a .keras file knows its task.")
+    return models.load(path)
+
+
+def _attach(model: Any, tokenizer: pathlib.Path | None, labels: str | None) -> None:
+    from kzoo.models import TransformerModel
+
+    if (tokenizer or labels) and not isinstance(model, TransformerModel):
+        raise KzooError("--tokenizer and --labels are for the zoo's models; this is another Keras model.")
+    if tokenizer is not None:
+        model.tokenizer = tokenizer
+    if labels is not None:
+        file = pathlib.Path(labels)
+        model.labels = _read_lines(file) if file.is_file() else [part.strip() for part in labels.split(",")]
+
+
+def _has_gradio() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("gradio") is not None
+
+
+def _read_lines(path: pathlib.Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise KzooError(f"Cannot read '{path}': {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise KzooError(f"'{path}' is not UTF-8 text.") from None
+    return [line for line in lines if line.strip()]
+
+
+def _plain(results: Any) -> Any:
+    """Return results as JSON can hold them."""
+    if hasattr(results, "tolist"):
+        return results.tolist()
+    if isinstance(results, dict):
+        return {key: _plain(value) for key, value in results.items()}
+    return [_plain(value) for value in results] if isinstance(results, list) else results
+
+
+def _one_line(result: Any) -> str:
+    if isinstance(result, dict):
+        return "\t".join(
+            f"{value:.4f}" if isinstance(value, float) else str(value) for value in result.values()
+        )
+    if isinstance(result, list) and result and isinstance(result[0], dict):
+        return "  ".join(_one_line(part).replace("\t", " ") for part in result)
+    return json.dumps(result)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, default=str, ensure_ascii=False, indent=1))
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _show_warning(message: Any, category: Any, *_: Any) -> None:
+    errors.print(f"[yellow]warning:[/] {_escape(str(message))}", soft_wrap=True)
