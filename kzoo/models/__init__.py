@@ -17,10 +17,10 @@ from kzoo.errors import KzooError, MissingDependencyError
 
 try:
     import keras
-except ImportError as error:
+except (ImportError, ValueError) as error:
     raise MissingDependencyError(
-        f"kzoo.models needs Keras and its backend ({error}): pip install 'kzoo[train]', and for another "
-        "backend 'kzoo[jax]' or 'kzoo[torch]' with KERAS_BACKEND set to it."
+        f"kzoo.models needs Keras and its backend ({error}): pip install 'kzoo[train]' for TensorFlow; "
+        "'kzoo[jax]' or 'kzoo[torch]' for another one, with KERAS_BACKEND set to jax or torch."
     ) from error
 
 from kzoo.models.base import Backbone, Config, InputSpec, TransformerModel
@@ -35,6 +35,7 @@ from kzoo.models.bert import (
     bert_tiny,
 )
 from kzoo.models.gpt2 import GPT2, GPT2Config, gpt2_small
+from kzoo.models.pretrained import from_pretrained
 from kzoo.models.registry import build, create_model, get_variant, list_models, register_model
 from kzoo.models.tasks import TASKS, Task
 from kzoo.models.transformer import (
@@ -77,6 +78,7 @@ __all__ = [
     "bert_tiny",
     "build",
     "create_model",
+    "from_pretrained",
     "get_variant",
     "gpt2_small",
     "list_models",

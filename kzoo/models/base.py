@@ -137,6 +137,7 @@ class TransformerModel(keras.Model):
         pooling: `"mean"`, `"max"` or `"cls"`, for embeddings.
         tokenizer: a `kzoo.text.Tokenizer`, or the path of a `tokenizer.json`.
         max_length: most tokens of an encoded text; the model's positions unless given.
+        image_preprocessing: how 8-bit images become `pixel_values`; to -1 to 1 unless given.
         name: name of the model, the root of its weights' paths.
         dtype: dtype policy of all layers, such as `"mixed_bfloat16"`.
 
@@ -153,6 +154,7 @@ class TransformerModel(keras.Model):
         pooling: str = "mean",
         tokenizer: Tokenizer | str | os.PathLike[str] | None = None,
         max_length: int | None = None,
+        image_preprocessing: ImagePreprocessing | dict[str, Any] | None = None,
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
@@ -169,6 +171,7 @@ class TransformerModel(keras.Model):
         self.head = TASKS[task].head(backbone, HeadOptions(self.num_classes, pooling))
         self._tokenizer: Tokenizer | None = None
         self.tokenizer = tokenizer
+        self.image_preprocessing = _check_preprocessing(image_preprocessing, backbone)
         self.build()
         self._compile_defaults(total_steps=None)
 
@@ -229,6 +232,7 @@ class TransformerModel(keras.Model):
             "labels": self.labels,
             "pooling": self.pooling,
             "max_length": self.max_length,
+            "image_preprocessing": self.image_preprocessing and self.image_preprocessing.model_dump(),
             "name": self.name,
         }
 
@@ -270,21 +274,6 @@ class TransformerModel(keras.Model):
                 f"build the model with vocab_size={tokenizer.vocab_size}."
             )
         self._tokenizer = tokenizer
-
-    @property
-    def image_preprocessing(self) -> ImagePreprocessing | None:
-        """How 8-bit images become `pixel_values`, in training as in serving; None for text."""
-        config = self.backbone.config
-        if not hasattr(config, "image_size"):
-            return None
-        half = [0.5] * config.num_channels
-        return ImagePreprocessing(
-            height=config.image_size,
-            width=config.image_size,
-            channels=config.num_channels,
-            mean=half,
-            std=half,
-        )
 
     @property
     def _encoder(self) -> BatchEncoder:
@@ -451,3 +440,20 @@ def _count_classes(task: str, num_classes: int | None, labels: list[str] | None,
     if num_classes < 1:
         raise KzooError(f"num_classes={num_classes} is not a positive whole number.")
     return num_classes
+
+
+def _check_preprocessing(
+    settings: ImagePreprocessing | dict[str, Any] | None, backbone: Backbone
+) -> ImagePreprocessing | None:
+    config = backbone.config
+    if not hasattr(config, "image_size"):
+        if settings is not None:
+            raise KzooError(f"{type(backbone).__name__} reads text: leave image_preprocessing out.")
+        return None
+    shape = {"height": config.image_size, "width": config.image_size, "channels": config.num_channels}
+    if settings is None:
+        return ImagePreprocessing(**shape)
+    settings = ImagePreprocessing(**settings) if isinstance(settings, dict) else settings
+    if any(getattr(settings, name) != size for name, size in shape.items()):
+        raise KzooError(f"image_preprocessing makes {settings}; the model takes {shape}.")
+    return settings

@@ -17,7 +17,17 @@ F = TypeVar("F", bound=Variant)
 
 _VARIANTS: dict[str, Variant] = {}
 _MODEL_OPTIONS = frozenset(
-    {"task", "num_classes", "labels", "pooling", "tokenizer", "max_length", "name", "dtype"}
+    {
+        "task",
+        "num_classes",
+        "labels",
+        "pooling",
+        "tokenizer",
+        "max_length",
+        "image_preprocessing",
+        "name",
+        "dtype",
+    }
 )
 
 
@@ -73,7 +83,8 @@ def build(backbone: type[Backbone], config: Any, **overrides: Any) -> Transforme
         backbone: the architecture.
         config: its frozen config, the variant's numbers.
         **overrides: fields of the config (`num_layers=6`), or options of `TransformerModel` (`task=`,
-            `num_classes=`, `labels=`, `pooling=`, `tokenizer=`, `max_length=`, `name=`, `dtype=`).
+            `num_classes=`, `labels=`, `pooling=`, `tokenizer=`, `max_length=`, `image_preprocessing=`, `name=`,
+            `dtype=`).
 
     Raises:
         KzooError: an override that is neither, or that contradicts another.

@@ -31,8 +31,10 @@ class ViTConfig(Config):
     attention_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse an image that is not a whole number of patches."""
+        """Refuse an image that is not a whole number of patches, or neither grey nor RGB."""
         super().__post_init__()
+        if self.num_channels not in (1, 3):
+            raise KzooError(f"num_channels={self.num_channels}: images are grey (1) or RGB (3).")
         if self.image_size % self.patch_size:
             raise KzooError(
                 f"image_size={self.image_size} is not a multiple of patch_size={self.patch_size}: "

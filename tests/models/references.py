@@ -1,0 +1,44 @@
+"""Reference models in torch with random weights, and checkpoints of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.optional import require
+
+
+def reference(model_class: str, config_class: str, **fields: Any) -> Any:
+    """Return a `transformers` model in evaluation mode whose every parameter matters.
+
+    Freshly made, biases are 0, norms 1 and all else so small that a forgotten one would not show.
+    """
+    torch, transformers = require("torch"), require("transformers")
+    torch.manual_seed(0)
+    model = getattr(transformers, model_class)(getattr(transformers, config_class)(**fields))
+    shake(model)
+    return model.eval()
+
+
+def shake(module: Any) -> None:
+    """Move every parameter of a torch module away from where it starts."""
+    torch = require("torch")
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.25)
+
+
+def save(model: Any, directory: Path) -> Path:
+    """Write a checkpoint: config.json and model.safetensors."""
+    model.save_pretrained(directory)
+    return directory
+
+
+def run(model: Any, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Return a torch model's outputs by name."""
+    torch = require("torch")
+    with torch.no_grad():
+        outputs = model(**{name: torch.as_tensor(value) for name, value in inputs.items()})
+    return {name: value.numpy() for name, value in outputs.items() if hasattr(value, "numpy")}
