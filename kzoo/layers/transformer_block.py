@@ -79,7 +79,7 @@ class TransformerBlock(keras.layers.Layer):
         self,
         x: Any,
         bias: Any = None,
-        memory: tuple[Any, Any] | None = None,
+        memory: Any = None,
         memory_bias: Any = None,
         cache: KeyValueCache | None = None,
         training: bool = False,

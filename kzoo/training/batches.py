@@ -222,7 +222,8 @@ def encode(
 def encode_validation(data: Any, encoder: Encoder, batch_size: int | None) -> Any:
     """Return `validation_data` as Keras takes it: a tuple of arrays, or a dataset."""
     if isinstance(data, (tuple, list)):
-        encoded = encode(*_as_tuple(tuple(data), fill=True), encoder, batch_size)
+        x, y, sample_weight = _as_tuple(tuple(data), fill=True)
+        encoded = encode(x, y, sample_weight, encoder, batch_size)
         return encoded.x if encoded.is_shuffled else tuple(part for part in encoded if part is not None)
     return encode(data, None, None, encoder).x
 
@@ -328,6 +329,8 @@ def _for_backend(dataset: keras.utils.PyDataset, num_batches: int | None) -> Any
         return dataset
     import tensorflow as tf
 
+    indices = range(num_batches)
+
     class Epochs:
         started = False
 
@@ -335,7 +338,7 @@ def _for_backend(dataset: keras.utils.PyDataset, num_batches: int | None) -> Any
             if self.started:
                 dataset.on_epoch_end()
             self.started = True
-            for index in range(num_batches):
+            for index in indices:
                 yield dataset[index]
 
     batches = tf.data.Dataset.from_generator(Epochs(), output_signature=_free_signature(dataset[0]))
