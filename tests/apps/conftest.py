@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests import bundles
+from tests.optional import require
 
 _ARGUMENTS = [
     "--no-sandbox",
@@ -54,7 +55,7 @@ def bundle_paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="session")
 def service_url(bundle_paths: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a running service with the gallery; takes 64 inputs and a million bytes."""
-    pytest.importorskip("gradio", reason="the gallery needs the extra 'apps'")
+    require("gradio")
     from kzoo.apps import create_app
     from kzoo.apps.server import Server
 
@@ -68,7 +69,7 @@ def service_url(bundle_paths: list[Path], tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def browser():
     """Chromium; without one, tests that need it are skipped, and fail in CI."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright")
+    playwright = require("playwright.sync_api")
     with playwright.sync_playwright() as session:
         names = ("chromium", "chromium-browser", "google-chrome")
         found = next(filter(None, map(shutil.which, names)), session.chromium.executable_path)

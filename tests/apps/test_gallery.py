@@ -8,6 +8,7 @@ import pytest
 
 from kzoo.errors import KzooError
 from tests.apps.conftest import png
+from tests.optional import require
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 
@@ -128,7 +129,7 @@ def test_too_many_lines_are_refused_with_the_limit(gallery):
 
 
 def test_a_message_is_no_markup():
-    pytest.importorskip("gradio", reason="the gallery needs the extra 'apps'")
+    require("gradio")
     from kzoo.apps.page import line
 
     assert line("<img src=x>\n\n![](a.png)", "problem") == (
@@ -173,7 +174,7 @@ def test_without_bundles_each_page_says_what_makes_one(page):
 
 
 def test_a_missing_example_image_is_named():
-    pytest.importorskip("gradio", reason="the gallery needs the extra 'apps'")
+    require("gradio")
     from kzoo.apps import build_gallery
 
     with pytest.raises(KzooError, match="There is no example image nowhere"):

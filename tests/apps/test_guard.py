@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.apps.conftest import png
+from tests.optional import require
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_a_call_that_is_not_json_is_refused(client, body):
 
 
 def test_a_call_larger_than_any_text_is_refused():
-    pytest.importorskip("gradio", reason="the gallery needs the extra 'apps'")
+    require("gradio")
     from kzoo.apps import launch
 
     with launch([], port=0, open_browser=False, block=False) as server:
@@ -112,7 +113,7 @@ def test_the_page_names_no_other_host(client):
 
 
 def test_uploads_go_when_the_server_stops():
-    pytest.importorskip("gradio", reason="the gallery needs the extra 'apps'")
+    require("gradio")
     from kzoo.apps import launch
 
     with launch([], port=0, open_browser=False, block=False) as server:

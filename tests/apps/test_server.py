@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from kzoo.errors import KzooError
+from tests.optional import require
 
 FRAMEWORKS = ("keras", "tensorflow", "torch", "jax")
 
@@ -23,7 +24,7 @@ def run(code: str) -> str:
 
 
 def test_a_taken_port_is_named():
-    pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
+    require("fastapi")
     from kzoo.apps import serve
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -33,7 +34,7 @@ def test_a_taken_port_is_named():
 
 
 def test_a_port_or_host_that_does_not_exist_is_named():
-    pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
+    require("fastapi")
     from kzoo.apps import serve
 
     with pytest.raises(KzooError, match="Port 99999 does not exist"):
@@ -43,7 +44,7 @@ def test_a_port_or_host_that_does_not_exist_is_named():
 
 
 def test_launch_takes_a_free_port_when_its_own_is_taken():
-    pytest.importorskip("gradio", reason="the gallery needs the extra 'apps'")
+    require("gradio")
     from kzoo.apps import launch
 
     with contextlib.ExitStack() as stack:
@@ -60,7 +61,7 @@ def test_importing_the_programs_is_cheap():
 
 
 def test_the_programs_load_no_training_framework():
-    pytest.importorskip("gradio", reason="the gallery needs the extra 'apps'")
+    require("gradio")
     code = f"""
 import sys
 from kzoo.apps import create_app
@@ -89,7 +90,7 @@ except MissingDependencyError as error:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signals")
 @pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
 def test_a_server_stops_when_told_to(told):
-    pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
+    require("fastapi")
     code = "from kzoo.apps import serve; serve([], port=0, gallery=False)"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
         announced = process.stderr.readline()

@@ -9,6 +9,7 @@ import pytest
 
 import kzoo
 from tests.apps.conftest import png
+from tests.optional import require
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_an_oversized_request_is_refused(client, declared):
 
 
 def test_a_failure_of_the_server_tells_nothing_of_its_inside(bundle_paths, monkeypatch):
-    testclient = pytest.importorskip("fastapi.testclient", reason="the service needs the extra 'serve'")
+    testclient = require("fastapi.testclient")
     from kzoo.apps import create_app
 
     pipeline = kzoo.load(bundle_paths[1], device="cpu")
@@ -152,7 +153,7 @@ def test_a_failure_of_the_server_tells_nothing_of_its_inside(bundle_paths, monke
 
 
 def test_without_the_gallery_there_is_no_page():
-    pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
+    require("fastapi")
     from kzoo.apps import serve
 
     with serve([], port=0, gallery=False, block=False) as server:
