@@ -66,7 +66,7 @@ def main() -> None:
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        _say(f"kzoo {__version__}")
+        typer.echo(f"kzoo {__version__}")
         raise typer.Exit
 
 
@@ -117,8 +117,8 @@ def show(
     console.print(table)
     for kind, shapes in (("input", summary.inputs), ("output", summary.outputs)):
         for name, shape in shapes.items():
-            _say(f"{kind:7}{name} ({', '.join(map(str, shape))})")
-    _say(f"{summary.flops / 1e9:.3g} GFLOPs an example of {summary.length} tokens")
+            typer.echo(f"{kind:7}{name} ({', '.join(map(str, shape))})")
+    typer.echo(f"{summary.flops / 1e9:.3g} GFLOPs an example of {summary.length} tokens")
 
 
 @app.command()
@@ -144,8 +144,8 @@ def train(
         _print_json({"folder": str(result.folder), "bundle": str(result.bundle), "metrics": result.metrics})
         return
     for name, value in result.metrics.items():
-        _say(f"{name} {value:.4g}")
-    _say(f"bundle {result.bundle}")
+        typer.echo(f"{name} {value:.4g}")
+    typer.echo(f"bundle {result.bundle}")
 
 
 @app.command()
@@ -173,7 +173,7 @@ def export(
     if as_json:
         _print_json({**dataclasses.asdict(report), "largest_difference": report.largest_difference})
         return
-    _say(str(report))
+    typer.echo(str(report))
 
 
 @app.command()
@@ -187,7 +187,7 @@ def verify(bundle: BundlePath, device: Device = "auto", as_json: AsJson = False)
     if as_json:
         _print_json({"name": pipeline.name, "device": pipeline.device, "largest_difference": difference})
         return
-    _say(
+    typer.echo(
         f"{pipeline.name}: files and outputs are right on {pipeline.device}; largest difference {difference:.1e}, "
         f"tolerance {pipeline.manifest.tolerance:.0e}."
     )
@@ -219,7 +219,7 @@ def predict(
         _print_json(results)
         return
     for item, result in zip(items, results, strict=True):
-        _say(f"{item}\t{_one_line(result)}")
+        typer.echo(f"{item}\t{_one_line(result)}")
 
 
 @app.command()
@@ -285,10 +285,6 @@ def _models() -> Any:
             os.dup2(saved, 2)
             os.close(saved)
     return models
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _load_keras(path: pathlib.Path, task: str | None) -> keras.Model:

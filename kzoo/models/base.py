@@ -161,8 +161,9 @@ class TransformerModel(keras.Model):
         super().__init__(name=name, dtype=dtype or backbone.dtype_policy)
         self.backbone = backbone
         self.task = task
-        self.labels = list(labels) if labels is not None else None
-        self.num_classes = _count_classes(task, num_classes, self.labels, type(backbone).num_classes)
+        names = list(labels) if labels is not None else None
+        self.num_classes = _count_classes(task, num_classes, names, type(backbone).num_classes)
+        self.labels = names
         self.pooling = pooling
         positions = getattr(backbone.config, "max_positions", None)
         self.max_length = positions if max_length is None else max_length
@@ -257,6 +258,17 @@ class TransformerModel(keras.Model):
     # Strings.
 
     @property
+    def labels(self) -> list[str] | None:
+        """The classes' names, in order; None if they have none yet."""
+        return list(self._labels) if self._labels is not None else None
+
+    @labels.setter
+    def labels(self, labels: Sequence[str] | None) -> None:
+        if labels is not None:
+            _count_classes(self.task, self.num_classes, list(labels), 0)
+        self._labels = list(labels) if labels is not None else None
+
+    @property
     def tokenizer(self) -> Tokenizer | None:
         """The tokenizer that strings go through; assign a `Tokenizer` or a path."""
         return self._tokenizer
@@ -304,19 +316,28 @@ class TransformerModel(keras.Model):
         return self.optimizer is self._default_optimizer()
 
     def get_compile_config(self) -> dict[str, Any]:
-        """Return Keras' compile config, and whether it is the default one."""
-        return {**(super().get_compile_config() or {}), "uses_default_compile": self._uses_default_compile}
+        """Return Keras' compile config, whether it is the default one, and whether its optimizer has begun."""
+        return {
+            **(super().get_compile_config() or {}),
+            "uses_default_compile": self._uses_default_compile,
+            "optimizer_is_built": self.optimizer is not None and self.optimizer.built,
+        }
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as `get_compile_config` says."""
         config = dict(config)
-        if not config.pop("uses_default_compile", False):
+        uses_default, is_built = (
+            config.pop("uses_default_compile", False),
+            config.pop("optimizer_is_built", True),
+        )
+        if not uses_default:
             super().compile_from_config(config)
             return
         optimizer = keras.optimizers.deserialize(config["optimizer"])
         exclude_from_weight_decay(optimizer)
         self._compile_for_task(optimizer)
-        optimizer.build(self.trainable_variables)
+        if is_built:
+            optimizer.build(self.trainable_variables)
 
     def fit(
         self,

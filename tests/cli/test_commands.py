@@ -1,0 +1,130 @@
+"""The command `kzoo`, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import kzoo
+from kzoo.cli import app
+from tests import bundles
+
+
+def kzoo_command(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="kzoo")
+
+
+def assert_mistake(result: Result, *words: str) -> None:
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+@pytest.fixture(scope="module")
+def topic(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return bundles.write_text_classifier(tmp_path_factory.mktemp("bundles") / "topic")
+
+
+@pytest.fixture(scope="module")
+def shade(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return bundles.write_image_classifier(tmp_path_factory.mktemp("bundles") / "shade")
+
+
+def test_list_matches_a_pattern_and_speaks_json() -> None:
+    result = kzoo_command("list", "vit*", "--json")
+    assert [row["name"] for row in json.loads(result.stdout)] == kzoo.models.list_models("vit*")
+    assert_mistake(kzoo_command("list", "wit*"), "No model matches 'wit*'")
+
+
+def test_show_counts_parameters_and_flops() -> None:
+    summary = json.loads(kzoo_command("show", "vit_tiny_patch16_224", "--json").stdout)
+    assert summary["parameters"] == 5_717_416
+    assert summary["inputs"] == {"pixel_values": ["batch", 224, 224, 3]}
+    assert summary["outputs"] == {"logits": ["batch", 1000]}
+    # Touvron et al., 2021, table 1 has 1.3 G multiply-adds for this model.
+    assert summary["flops"] / 2 == pytest.approx(1.26e9, rel=0.02)
+
+
+def test_an_unknown_model_is_a_mistake_that_names_the_nearest() -> None:
+    assert_mistake(kzoo_command("show", "bert_bsae"), "bert_base")
+
+
+def test_a_backend_that_is_not_there_is_a_mistake_without_a_traceback() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "kzoo", "list"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "KERAS_BACKEND": "caffe"},
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert "caffe" in result.stderr
+    assert "pip install" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_export_attaches_tokenizer_and_labels(tmp_path: pathlib.Path) -> None:
+    model = kzoo.models.bert_tiny(vocab_size=100, num_layers=1)
+    model.save(tmp_path / "model.keras")
+    tokenizer = kzoo.text.Tokenizer.train(["good bad film"], vocab_size=60)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    (tmp_path / "labels.txt").write_text("negative\npositive\n")
+    result = kzoo_command(
+        "export",
+        tmp_path / "model.keras",
+        tmp_path / "sentiment",
+        *("--tokenizer", tmp_path / "tokenizer.json", "--labels", tmp_path / "labels.txt", "--json"),
+    )
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["largest_difference"] < 1e-4
+    pipeline = kzoo.load(tmp_path / "sentiment")
+    assert pipeline.manifest.labels == ["negative", "positive"]
+    assert_mistake(kzoo_command("export", tmp_path / "model.keras", tmp_path / "other"), "tokenizer")
+    assert not (tmp_path / "other").exists()
+    assert_mistake(
+        kzoo_command("export", tmp_path / "model.keras", tmp_path / "x.onnx", "--labels", "a,b,c"), "3 labels"
+    )
+
+
+def test_export_of_a_file_that_is_none(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "model.keras").write_bytes(b"PK\x03\x04 cut short")
+    assert_mistake(kzoo_command("export", tmp_path / "model.keras", tmp_path / "x"), "model.keras")
+    assert_mistake(kzoo_command("export", tmp_path / "none.keras", tmp_path / "x"), "none.keras")
+
+
+def test_predict_texts_and_images(topic: pathlib.Path, shade: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    result = kzoo_command("predict", topic, "shares fell", "a late goal", "--json")
+    assert [row["label"] for row in json.loads(result.stdout)] == ["Business", "Sports"]
+    (tmp_path / "texts").write_text("the market\n\nthe team\n")
+    result = kzoo_command("predict", topic, "--file", tmp_path / "texts")
+    assert [line.split("\t")[:2] for line in result.stdout.splitlines()] == [
+        ["the market", "Business"],
+        ["the team", "Sports"],
+    ]
+    Image.fromarray(np.full((8, 8), 250, "uint8")).save(tmp_path / "light.png")
+    result = kzoo_command("predict", shade, tmp_path / "light.png", "--top-k", 2, "--json")
+    assert [row["label"] for row in json.loads(result.stdout)[0]] == ["bright", "dark"]
+    assert_mistake(kzoo_command("predict", shade, tmp_path / "none.png"), "none.png")
+    assert_mistake(kzoo_command("predict", topic), "nothing to predict")
+
+
+def test_verify_finds_a_changed_byte(tmp_path: pathlib.Path) -> None:
+    bundle = tmp_path / "digits"
+    kzoo.models.vit_micro_patch4_32(image_size=8, num_layers=1, num_classes=10).export(bundle)
+    assert json.loads(kzoo_command("verify", bundle, "--json").stdout)["largest_difference"] < 1e-4
+    content = bytearray((bundle / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / "model.onnx").write_bytes(content)
+    assert_mistake(kzoo_command("verify", bundle), "model.onnx")

@@ -1,0 +1,155 @@
+"""An export that fails, or is killed, damages nothing that was there before."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import kzoo
+from kzoo.errors import ExportError, VerificationError
+from kzoo.export import exporter, verification, weights
+from kzoo.models import TransformerModel
+
+
+@pytest.fixture(scope="module")
+def model() -> TransformerModel:
+    return kzoo.models.vit_micro_patch4_32(
+        image_size=8,
+        num_channels=1,
+        hidden_dim=16,
+        num_layers=1,
+        num_heads=2,
+        intermediate_dim=16,
+        num_classes=3,
+    )
+
+
+@pytest.fixture
+def bundle(model: TransformerModel, tmp_path: pathlib.Path) -> pathlib.Path:
+    model.export(tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_graph_that_disagrees_is_an_error_and_the_old_bundle_stays(
+    model: TransformerModel, bundle: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(bundle.parent)
+    honest = verification.run_keras
+
+    def wrong(*arguments: object) -> dict[str, np.ndarray]:
+        return {name: array + np.float32(0.01) for name, array in honest(*arguments).items()}
+
+    monkeypatch.setattr(verification, "run_keras", wrong)
+    with pytest.raises(VerificationError, match=r"'logits' differs from Keras at \("):
+        model.export(bundle)
+    assert contents(bundle.parent) == before
+
+
+def test_a_nan_where_keras_has_a_number_is_an_error(
+    model: TransformerModel, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        verification,
+        "run_keras",
+        lambda graph, inputs: {"logits": np.full((len(inputs["pixel_values"]), 3), np.nan)},
+    )
+    with pytest.raises(VerificationError):
+        model.export(tmp_path / "model.onnx")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_up_leaves_the_old_bundle(
+    model: TransformerModel, bundle: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(bundle.parent)
+
+    def full(proto: object, path: pathlib.Path) -> None:
+        path.write_bytes(b"half of a gra")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(exporter, "save", full)
+    with pytest.raises(ExportError, match=r"No space left on device.*untouched"):
+        model.export(bundle)
+    assert contents(bundle.parent) == before
+
+
+def test_a_bundle_is_replaced_whole(model: TransformerModel, bundle: pathlib.Path) -> None:
+    (bundle / "stray.txt").write_text("from before")
+    model.export(bundle, name="second")
+    assert not (bundle / "stray.txt").exists()
+    assert kzoo.load(bundle).name == "second"
+    assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
+
+
+def test_what_is_not_a_bundle_is_never_replaced(model: TransformerModel, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("two years of work")
+    with pytest.raises(ExportError, match="not a bundle"):
+        model.export(tmp_path / "thesis")
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(ExportError, match="is a file"):
+        model.export(tmp_path / "notes")
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "two years of work"
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
+def test_a_path_that_cannot_be_written_is_refused(model: TransformerModel, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="Cannot write to"):
+        model.export(tmp_path / "file" / "bundle")
+    with pytest.raises(ExportError, match=r"does not end in \.onnx"):
+        kzoo.export.to_onnx(model, tmp_path / "model.bin")
+
+
+def test_text_without_a_tokenizer_makes_no_bundle(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ExportError, match="needs the model's tokenizer"):
+        kzoo.models.bert_tiny(vocab_size=50).export(tmp_path / "bundle")
+    assert not any(tmp_path.iterdir())
+
+
+def test_weights_too_large_for_one_file_go_beside_it(
+    model: TransformerModel, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "EXTERNAL_DATA_BYTES", 1000)
+    model.export(tmp_path / "bundle")
+    assert (tmp_path / "bundle" / "model.onnx.data").stat().st_size > 1000
+    pipeline = kzoo.load(tmp_path / "bundle")
+    assert pipeline.verify() < 1e-4
+    assert "model.onnx.data" in pipeline.manifest.files
+    model.export(tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx.data").is_file()
+
+
+@pytest.mark.slow
+def test_a_killed_export_leaves_nothing_that_the_next_one_does_not_clear(
+    model: TransformerModel, bundle: pathlib.Path
+) -> None:
+    before = contents(bundle)
+    script = f"""
+import time, kzoo
+from kzoo.export import exporter
+exporter.verify_graph = lambda *arguments: print("verifying", flush=True) or time.sleep(60)
+kzoo.models.vit_micro_patch4_32(image_size=8, num_layers=1).export({str(bundle)!r})
+"""
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "verifying\n"
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert contents(bundle) == before
+    assert len(list(bundle.parent.iterdir())) == 2
+    time.sleep(0.1)
+    model.export(bundle)
+    assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
