@@ -236,7 +236,7 @@ def serve(
     """Serve bundles over HTTP, with their pages."""
     from kzoo import apps
 
-    apps.serve(bundles, host=host, port=port, gallery=gallery and _has_gradio())
+    apps.serve(apps.find_bundles(bundles), host=host, port=port, gallery=gallery and _has_gradio())
 
 
 @app.command()
