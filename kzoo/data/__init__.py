@@ -1,0 +1,22 @@
+"""Data: where it lies, how it is read and split, and how images are varied."""
+
+from kzoo.data.augmentation import Augmentation, augment
+from kzoo.data.examples import Examples, class_names, split
+from kzoo.data.images import digits, read_image_folder, read_npz
+from kzoo.data.locations import locate
+from kzoo.data.readers import read_pairs, read_table, table_format
+
+__all__ = [
+    "Augmentation",
+    "Examples",
+    "augment",
+    "class_names",
+    "digits",
+    "locate",
+    "read_image_folder",
+    "read_npz",
+    "read_pairs",
+    "read_table",
+    "split",
+    "table_format",
+]

@@ -1,0 +1,11 @@
+"""Recipes: from one TOML file to a trained, exported, measured bundle and its card."""
+
+from pathlib import Path
+
+from kzoo.recipes.config import Recipe, apply_overrides, load_recipe
+from kzoo.recipes.running import RunResult, run
+
+DIGITS = Path(__file__).with_name("digits.toml")
+"""A recipe that needs no data beyond what is installed: a small ViT on handwritten digits."""
+
+__all__ = ["DIGITS", "Recipe", "RunResult", "apply_overrides", "load_recipe", "run"]

@@ -1,0 +1,326 @@
+"""What a recipe may say, and how it is read."""
+
+from __future__ import annotations
+
+import copy
+import os
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+
+from kzoo.data import Augmentation, table_format
+from kzoo.errors import KzooError, did_you_mean
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Column = str | Annotated[int, Field(ge=0)]
+Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DataSection(_Section):
+    """What all kinds of data have in common."""
+
+    validation_share: Share | None = None
+    """Share of the training data to validate on; the same whatever the seed."""
+
+    test_share: Share | None = None
+    """Share of the training data to test on, where there is no test file."""
+
+    licence: str | None = None
+    """What the card says of the data's licence."""
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> DataSection:
+        for part in ("validation", "test"):
+            if getattr(self, part, None) is not None and getattr(self, f"{part}_share") is not None:
+                raise ValueError(f"{part} and {part}_share exclude each other")
+        return self
+
+
+class TableData(DataSection):
+    """Texts and labels from tables; the columns are as for `kzoo.data.read_table`."""
+
+    format: Literal["csv", "tsv", "jsonl"] | None = None
+    train: str
+    validation: str | None = None
+    test: str | None = None
+    text: Column | list[Column]
+    label: Column
+    test_text: Column | list[Column] | None = None
+    """The text's columns in the test file, where they differ."""
+
+    label_names: dict[str, str] | None = None
+    """What the labels in the files are called."""
+
+
+class AlignedData(DataSection):
+    """Source and target texts, line by line, each part a pair of files."""
+
+    format: Literal["aligned"] = "aligned"
+    train: Pair
+    validation: Pair | None = None
+    test: Pair | None = None
+
+
+class ArchiveData(DataSection):
+    """Images from one npz archive, which may hold the test images too."""
+
+    format: Literal["npz"] = "npz"
+    train: str
+
+
+class FolderData(DataSection):
+    """Images in folders, one for each class."""
+
+    format: Literal["folders"] = "folders"
+    train: str
+    validation: str | None = None
+    test: str | None = None
+
+
+class DigitsData(DataSection):
+    """The digits that ship with scikit-learn."""
+
+    format: Literal["digits"] = "digits"
+
+
+def _data_kind(data: Any) -> str | None:
+    """Tell the kind of data by `format`, or else by the training file's name."""
+    if not isinstance(data, dict):
+        return type(data).__name__
+    kinds = {"csv": "TableData", "tsv": "TableData", "jsonl": "TableData", "aligned": "AlignedData"}
+    kinds |= {"npz": "ArchiveData", "folders": "FolderData", "digits": "DigitsData"}
+    train = data.get("train")
+    if "format" in data:
+        return kinds.get(str(data["format"]))
+    if isinstance(train, list):
+        return "AlignedData"
+    if isinstance(train, str) and train.endswith(".npz"):
+        return "ArchiveData"
+    return "TableData" if isinstance(train, str) and table_format(train) else None
+
+
+Data = Annotated[
+    Annotated[TableData, Tag("TableData")]
+    | Annotated[AlignedData, Tag("AlignedData")]
+    | Annotated[ArchiveData, Tag("ArchiveData")]
+    | Annotated[FolderData, Tag("FolderData")]
+    | Annotated[DigitsData, Tag("DigitsData")],
+    Discriminator(
+        _data_kind,
+        custom_error_type="data_format",
+        custom_error_message="the file's name does not tell what it is: set format to one of "
+        "csv, tsv, jsonl, aligned (train = [source, target]), npz, folders, digits",
+    ),
+]
+
+
+class TextSection(_Section):
+    """How texts are read."""
+
+    vocab_size: int = Field(default=8000, gt=0)
+    """Most tokens of the tokenizer that is trained on the training texts."""
+
+
+class VisionSection(_Section):
+    """How images are varied in training."""
+
+    augment: Augmentation = Augmentation()
+
+
+class ModelSection(BaseModel):
+    """The model: a registered name, and any knob that `kzoo.models.create_model` takes."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+    tokenizer: str | None = None
+    """A tokenizer.json, found as data is; one is trained if there is none."""
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """What goes to `create_model` beside the name."""
+        return dict(self.model_extra or {})
+
+
+class TrainingSection(_Section):
+    """How long and how fast the model learns."""
+
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(default=32, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0)
+    """The peak; what suits the model's width unless given."""
+
+    seed: int = Field(default=0, ge=0)
+
+
+class EvaluationSection(_Section):
+    """What the card leads with, of all that is measured."""
+
+    metric: Literal["accuracy", "macro_f1", "bleu", "chrf"] | None = None
+
+
+class ExportSection(_Section):
+    """How the bundle is made."""
+
+    tolerance: float | None = Field(default=None, gt=0)
+    """As in `kzoo.export.to_bundle`."""
+
+
+# The scores of each task, the one that leads by default first.
+SCORES = {
+    "classification": ("accuracy", "macro_f1"),
+    "image_classification": ("accuracy", "macro_f1"),
+    "seq2seq": ("bleu", "chrf"),
+}
+
+
+class Recipe(_Section):
+    """A whole training run, from data to bundle, as one TOML file says it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    description: str = ""
+    """What the card says of the model."""
+
+    data: Data
+    text: TextSection | None = None
+    vision: VisionSection | None = None
+    model: ModelSection
+    training: TrainingSection
+    evaluation: EvaluationSection = EvaluationSection()
+    export: ExportSection = ExportSection()
+
+    @model_validator(mode="after")
+    def _check_sections(self) -> Recipe:
+        reads_text = self.task != "image_classification"
+        if self.vision is not None and reads_text:
+            raise ValueError("the section 'vision' is for images; the data is text")
+        if not reads_text and (self.text is not None or self.model.tokenizer is not None):
+            raise ValueError("the data is images: there is no use for the section 'text' or a tokenizer")
+        if self.text is not None and self.model.tokenizer is not None:
+            raise ValueError("text.vocab_size is for a tokenizer to be trained; model.tokenizer gives one")
+        for knob in ("task", "num_classes", "labels"):
+            if knob in self.model.knobs:
+                raise ValueError(f"model.{knob} follows from the data: leave it out")
+        if "vocab_size" in self.model.knobs:
+            raise ValueError("model.vocab_size follows from the tokenizer: set text.vocab_size instead")
+        scores = SCORES[self.task]
+        if self.evaluation.metric is not None and self.evaluation.metric not in scores:
+            raise ValueError(f"evaluation.metric: this task is measured in {' and '.join(scores)}")
+        return self
+
+    @property
+    def task(self) -> str:
+        """The model's task, which follows from the data."""
+        if isinstance(self.data, AlignedData):
+            return "seq2seq"
+        return "classification" if isinstance(self.data, TableData) else "image_classification"
+
+    @property
+    def metric(self) -> str:
+        """The score that leads."""
+        return self.evaluation.metric or SCORES[self.task][0]
+
+
+def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        path: the TOML file.
+        overrides: changes as `section.field=value`, see `apply_overrides`.
+
+    Raises:
+        KzooError: there is no such file, it is no TOML, or a field is unknown, missing, wrong, or contradicts
+            another; the message names the file, the field, and the nearest valid one.
+    """
+    file = Path(path)
+    try:
+        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise KzooError(f"There is no recipe {file}.") from None
+    except OSError as error:
+        raise KzooError(f"{file} cannot be read: {error.strerror or error}.") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise KzooError(f"{file} is not TOML: {error}.") from None
+    try:
+        return Recipe.model_validate(apply_overrides(raw, overrides))
+    except ValidationError as error:
+        problems = "\n".join(f"  {_problem(details)}" for details in error.errors())
+        raise KzooError(f"{file} is not a valid recipe:\n{problems}") from None
+
+
+def apply_overrides(recipe: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return a recipe's fields with some changed.
+
+    Args:
+        recipe: the fields, sections as dicts.
+        overrides: each `section.field=value`, the value as in TOML; what is not TOML is a string.
+
+    Raises:
+        KzooError: an override is not of this form, or goes through a field that is no section.
+
+    Example:
+        >>> apply_overrides({"training": {"epochs": 3}}, ["training.epochs=5", "model.name=bert_mini"])
+        {'training': {'epochs': 5}, 'model': {'name': 'bert_mini'}}
+    """
+    changed = copy.deepcopy(dict(recipe))
+    for override in overrides:
+        path, equals, value = override.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys):
+            raise KzooError(
+                f"'{override}' is no override: write section.field=value, as in training.epochs=5."
+            )
+        table = changed
+        for depth, key in enumerate(keys[:-1], start=1):
+            table = table.setdefault(key, {})
+            if not isinstance(table, dict):
+                raise KzooError(f"'{override}': {'.'.join(keys[:depth])} is a value, not a section.")
+        table[keys[-1]] = _toml_value(value.strip())
+    return changed
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if parsed.keys() == {"value"} else text
+
+
+def _problem(details: Mapping[str, Any]) -> str:
+    """Say what is wrong with a field, naming the nearest valid one."""
+    place: list[str] = []
+    section: Any = Recipe
+    inner: Any = Recipe
+    for key in map(str, details["loc"]):
+        if key in _DATA_KINDS:
+            inner = _DATA_KINDS[key]
+        elif inner is not None:
+            section, inner = inner, _section_class(inner, key)
+            place.append(key)
+    field = ".".join(place)
+    if details["type"] == "extra_forbidden":
+        return f"unknown field '{field}'.{did_you_mean(place[-1], section.model_fields)}"
+    if details["type"] == "missing":
+        return f"the field '{field}' is missing."
+    message = details["msg"].removeprefix("Value error, ")
+    given = f" (it is {details['input']!r})" if not isinstance(details["input"], dict | BaseModel) else ""
+    return f"{field}: {message}{given}." if field else f"{message}."
+
+
+_DATA_KINDS = {kind.__name__: kind for kind in (TableData, AlignedData, ArchiveData, FolderData, DigitsData)}
+
+
+def _section_class(section: Any, key: str) -> Any:
+    """Return the class of a section's sub-section; for `data` its common part; None for a field without."""
+    field = section.model_fields.get(key)
+    kinds = (field.annotation, *typing.get_args(field.annotation)) if field else ()
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)

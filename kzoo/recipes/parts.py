@@ -1,0 +1,143 @@
+"""A recipe's data: found, checked, read, and split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kzoo.data import (
+    Examples,
+    class_names,
+    digits,
+    locate,
+    read_image_folder,
+    read_npz,
+    read_pairs,
+    read_table,
+    split,
+)
+from kzoo.errors import KzooError
+from kzoo.recipes.config import AlignedData, ArchiveData, DataSection, FolderData, Recipe, TableData
+from kzoo.runtime import hash_file
+
+_PARTS = ("train", "validation", "test")
+# Finds a file or folder by its name in the recipe.
+Find = Callable[[str], Path]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The examples to train, validate and test on.
+
+    Attributes:
+        train: what the model learns from.
+        validation: what the best epoch is chosen on, if anything.
+        test: what the bundle is measured on.
+        labels: the classes' names in order; None where targets are texts.
+        checksums: sha256 of everything read, by its name in the recipe.
+    """
+
+    train: Examples
+    validation: Examples | None
+    test: Examples
+    labels: list[str] | None
+    checksums: dict[str, str]
+
+
+def load_parts(recipe: Recipe, beside: Path) -> Parts:
+    """Read all data that a recipe names.
+
+    Args:
+        recipe: the recipe.
+        beside: the folder that it lies in.
+
+    Raises:
+        KzooError: a file is missing or wrong, a split is impossible, or there is nothing to test on.
+    """
+    checksums: dict[str, str] = {}
+
+    def find(name: str) -> Path:
+        path = locate(name, beside)
+        checksums[name] = _checksum(path)
+        return path
+
+    data = recipe.data
+    if isinstance(data, TableData):
+        parts = _read_tables(data, find)
+    elif isinstance(data, AlignedData):
+        pairs = {part: getattr(data, part) for part in _PARTS}
+        parts = {part: read_pairs(*map(find, pair)) for part, pair in pairs.items() if pair is not None}
+    elif isinstance(data, ArchiveData):
+        parts = read_npz(find(data.train))
+    elif isinstance(data, FolderData):
+        parts = _read_folders(data, find)
+    else:
+        parts = dict(zip(("train", "test"), digits(), strict=True))
+        checksums["digits"] = _checksum_of_arrays(parts)
+    stratify = recipe.task != "seq2seq"
+    train, test = _held_out("test", parts, data, stratify)
+    train, validation = _held_out("validation", {**parts, "train": train}, data, stratify)
+    if test is None:
+        raise KzooError("There is nothing to test on: set data.test, or data.test_share = 0.1.")
+    return Parts(train, validation, test, class_names(train.targets) if stratify else None, checksums)
+
+
+def _read_tables(data: TableData, find: Find) -> dict[str, Examples]:
+    parts: dict[str, Examples] = {}
+    for part in _PARTS:
+        name = getattr(data, part)
+        if name is not None:
+            text = data.test_text if part == "test" and data.test_text is not None else data.text
+            parts[part] = read_table(
+                find(name),
+                text=text,
+                label=data.label,
+                format=data.format,
+                label_names=data.label_names,
+                known_labels=set(parts["train"].targets) if parts else None,
+            )
+    return parts
+
+
+def _read_folders(data: FolderData, find: Find) -> dict[str, Examples]:
+    parts: dict[str, Examples] = {}
+    for part in _PARTS:
+        name = getattr(data, part)
+        if name is not None:
+            known = set(parts["train"].targets) if parts else None
+            parts[part] = read_image_folder(find(name), known_labels=known)
+    return parts
+
+
+def _held_out(
+    part: str, parts: dict[str, Examples], data: DataSection, stratify: bool
+) -> tuple[Examples, Examples | None]:
+    """Return the training examples and a part: the one that was read, or a share of the former."""
+    share = getattr(data, f"{part}_share")
+    if share is None:
+        return parts["train"], parts.get(part)
+    if part in parts:
+        raise KzooError(f"The data comes with a {part} part: leave data.{part}_share out.")
+    return split(parts["train"], share, stratify=stratify)
+
+
+def _checksum(path: Path) -> str:
+    """Return the sha256 of a file, or of the names and sha256 of all files in a folder."""
+    if path.is_file():
+        return hash_file(path).sha256
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()} {hash_file(file).sha256}\n".encode())
+    return digest.hexdigest()
+
+
+def _checksum_of_arrays(parts: dict[str, Examples]) -> str:
+    digest = hashlib.sha256()
+    for examples in parts.values():
+        digest.update(np.asarray(examples.inputs).tobytes())
+        digest.update(" ".join(examples.targets).encode())
+    return digest.hexdigest()

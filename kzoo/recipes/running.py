@@ -1,0 +1,251 @@
+"""A recipe's way from data to bundle to card."""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import os
+import platform
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from kzoo.errors import KzooError, MissingDependencyError
+from kzoo.recipes.config import Recipe, load_recipe
+from kzoo.recipes.directory import OnEpoch, Progress, RunDirectory, open_run, runs_home, write
+from kzoo.recipes.parts import Parts, load_parts
+
+_SHIPPED = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        directory: everything that the run used and made.
+        bundle: the exported bundle, in the directory.
+        scores: what the bundle scored on the test examples, by name, the recipe's metric first.
+        resumed_after: the epoch after which this call went on, 0 if it began the run.
+        published: the folder that bundle and card were copied to, if they were.
+    """
+
+    directory: Path
+    bundle: Path
+    scores: dict[str, float]
+    resumed_after: int = 0
+    published: Path | None = None
+
+
+def run(
+    recipe_path: str | os.PathLike[str],
+    *,
+    overrides: Sequence[str] = (),
+    fresh: bool = False,
+    publish: bool = False,
+    progress: Progress | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> RunResult:
+    """Do what a recipe says: read the data, train, export, measure the bundle.
+
+    The run's directory is `runs/NAME/DATE/` (`$KZOO_RUNS` says where else than `runs`). A run that was stopped in
+    any way goes on after its last finished epoch, if recipe, overrides and data are the same.
+
+    Args:
+        recipe_path: the recipe's TOML file.
+        overrides: changes to the recipe, each `section.field=value`.
+        fresh: start another run, even if there is an unfinished one.
+        publish: copy bundle, card and learning curve to the recipe's folder.
+        progress: called with a line of text at each step, Keras' own bar shown in between; silent without.
+        on_epoch: called after each epoch with its number, the number of epochs and what was measured, in place
+            of Keras' bar.
+
+    Raises:
+        KzooError: the recipe, its data or its model is wrong; the loss is no longer a number; the export failed.
+        KeyboardInterrupt: passed on, after a word on how to go on; what is on disk is sound.
+    """
+    path = Path(recipe_path)
+    recipe = load_recipe(path, overrides)
+    _check_packages(recipe)
+    if publish:
+        _check_shelf(path.parent)
+    parts = load_parts(recipe, path.parent)
+    directory = open_run(
+        runs_home() / recipe.name,
+        {"recipe": recipe.model_dump(mode="json"), "data": parts.checksums},
+        _environment(_command(path, overrides)),
+        fresh,
+        progress,
+    )
+    resumed_after = directory.last_epoch()
+    directory.say(f"Run directory: {directory.path}")
+    if resumed_after:
+        directory.say(f"Going on after epoch {resumed_after} of {recipe.training.epochs}.")
+    try:
+        silent = progress is None or on_epoch is not None
+        metrics = _train_and_export(recipe, parts, directory, path.parent, silent, on_epoch)
+        if publish:
+            _publish(recipe, directory, metrics, path.parent)
+            directory.say(f"Published in {path.parent}")
+        directory.finish(metrics)
+    except KeyboardInterrupt:
+        directory.say(
+            f"Interrupted after epoch {directory.last_epoch()} of {recipe.training.epochs}. The same command goes on "
+            "from there."
+        )
+        raise
+    except KzooError as error:
+        directory.log(f"Stopped: {error}")
+        raise
+    return RunResult(
+        directory.path, directory.bundle, metrics["scores"], resumed_after, path.parent if publish else None
+    )
+
+
+def _train_and_export(
+    recipe: Recipe,
+    parts: Parts,
+    directory: RunDirectory,
+    beside: Path,
+    silent: bool,
+    on_epoch: OnEpoch | None,
+) -> dict[str, Any]:
+    from kzoo.export import to_bundle
+    from kzoo.recipes.card import draw_curve
+    from kzoo.recipes.evaluation import evaluate_bundle
+    from kzoo.recipes.fitting import build_model, train
+
+    model = build_model(recipe, parts, beside)
+    directory.say(f"{recipe.model.name}: {model.count_params():,} parameters, {len(parts.train):,} examples.")
+    best = train(model, recipe, parts, directory, _verbosity(silent), on_epoch)
+    rows = directory.history()
+    draw_curve(rows, best, directory.curve)
+    report = to_bundle(
+        model, directory.bundle, name=recipe.name, tolerance=recipe.export.tolerance, progress=directory.log
+    )
+    directory.say(f"Exported: {report}")
+    measured = evaluate_bundle(directory.bundle, parts.test, recipe.training.batch_size)
+    scores = {name: measured[name] for name in (recipe.metric, *measured)}
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+    directory.say(f"On {len(parts.test):,} test examples: {shown}.")
+    return {
+        "scores": scores,
+        "epoch": best,
+        "seconds": round(sum(row["seconds"] for row in rows), 3),
+        "parameters": model.count_params(),
+        "examples": {
+            "train": len(parts.train),
+            "validation": len(parts.validation) if parts.validation is not None else 0,
+            "test": len(parts.test),
+        },
+        "largest_difference": report.largest_difference,
+    }
+
+
+def _publish(recipe: Recipe, directory: RunDirectory, metrics: dict[str, Any], shelf: Path) -> None:
+    from kzoo.export.replace import replacing
+    from kzoo.recipes.card import card
+
+    record = directory.read()
+    with replacing(shelf / "bundle") as folder:
+        for file in directory.bundle.iterdir():
+            shutil.copyfile(file, folder / file.name)
+    write(shelf / directory.curve.name, directory.curve.read_bytes())
+    write(shelf / "README.md", card(recipe, metrics, record["data"], record["environment"]))
+
+
+def _check_shelf(shelf: Path) -> None:
+    """Refuse, before hours of training, a folder that cannot be published to."""
+    from kzoo.export.replace import refuse_other_contents
+    from kzoo.runtime.manifest import MANIFEST_FILE
+
+    if shelf.resolve() == _SHIPPED:
+        raise KzooError("This recipe is part of kzoo: copy it into a folder of its own to publish there.")
+    if not os.access(shelf, os.W_OK):
+        raise KzooError(f"Cannot publish: {shelf} cannot be written to.")
+    refuse_other_contents(shelf / "bundle", MANIFEST_FILE)
+
+
+def _check_packages(recipe: Recipe) -> None:
+    """Name a missing package now rather than after the training.
+
+    Raises:
+        MissingDependencyError: naming it.
+    """
+    needed = ["keras", "sklearn", "matplotlib", "kzoo.export"]
+    for module in [*needed, "sacrebleu"] if recipe.task == "seq2seq" else needed:
+        try:
+            importlib.import_module(module)
+        except MissingDependencyError:
+            raise
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"Training by a recipe needs {error.name}: pip install 'kzoo[train,export]'."
+            ) from error
+
+
+def _environment(command: str) -> dict[str, Any]:
+    import keras
+
+    backend = keras.backend.backend()
+    packages = ("kzoo", "keras", backend, "numpy", "onnxruntime-gpu", "onnxruntime")
+    return {
+        "command": command,
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "backend": backend,
+        "hardware": _hardware(backend),
+        "versions": {"python": platform.python_version()}
+        | {name: found for name in packages if (found := _version(name))},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _hardware(backend: str) -> str:
+    """Return processor and accelerators in words."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        processor = names[0] if names else processor
+    return ", ".join([f"{processor}, {os.cpu_count()} cores", *_accelerators(backend)])
+
+
+def _accelerators(backend: str) -> list[str]:
+    if backend == "torch":
+        import torch
+
+        return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    import keras
+
+    return [name for name in keras.distribution.list_devices() if not name.lower().startswith("cpu")]
+
+
+def _command(recipe: Path, overrides: Sequence[str]) -> str:
+    """Return what makes the model again, with the recipe's path as seen from the current folder."""
+    here, there = Path.cwd(), recipe.resolve()
+    name = there.relative_to(here).as_posix() if there.is_relative_to(here) else recipe.name
+    return shlex.join(
+        ["kzoo", "train", name, *(part for override in overrides for part in ("--set", override))]
+    )
+
+
+def _verbosity(silent: bool) -> int:
+    """Return Keras' `verbose`: a moving bar is for terminals, a file gets a line an epoch."""
+    if silent:
+        return 0
+    return 1 if sys.stdout.isatty() else 2
