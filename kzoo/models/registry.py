@@ -63,8 +63,8 @@ def get_variant(name: str) -> Variant:
     return _VARIANTS[name]
 
 
-def create_model(name: str, **overrides: Any) -> TransformerModel:
-    """Build the variant `name`; `overrides` are fields of its config or options of `TransformerModel`.
+def create_model(variant: str, /, **overrides: Any) -> TransformerModel:
+    """Build the variant of that name; `overrides` are fields of its config or options of `TransformerModel`.
 
     Raises:
         KzooError: an unknown name or override.
@@ -73,7 +73,7 @@ def create_model(name: str, **overrides: Any) -> TransformerModel:
         >>> create_model("bert_tiny", task="features").count_params()
         4385920
     """
-    return get_variant(name)(**overrides)
+    return get_variant(variant)(**overrides)
 
 
 def build(backbone: type[Backbone], config: Any, **overrides: Any) -> TransformerModel:
