@@ -80,7 +80,10 @@ class RunDirectory:
         if not file.is_file():
             return []
         with file.open(newline="", encoding="utf-8") as rows:
-            read = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(rows)]
+            read = [
+                {key: int(value) if key == "epoch" else float(value) for key, value in row.items()}
+                for row in csv.DictReader(rows)
+            ]
         return read[: self.last_epoch()]
 
     def finish_epoch(self, rows: list[dict[str, float]], best: int, save: Callable[[Path], None]) -> None:

@@ -77,11 +77,11 @@ def train(
         The best epoch, from 1: the last one, if there is nothing to validate on.
 
     Raises:
-        KzooError: the loss is no longer a number.
+        KzooError: the loss is no longer a number, or a checkpoint cannot be loaded.
     """
     training, first = recipe.training, run.last_epoch()
     if first:
-        model.load_weights(run.checkpoint(first))
+        _load(model, run.checkpoint(first))
         # Otherwise the order of the examples would be that of the first epochs again.
         keras.utils.set_random_seed(training.seed + first)
     keeper = _Keeper(run, recipe, on_epoch)
@@ -95,8 +95,19 @@ def train(
         )
     best = keeper.best()
     if best != training.epochs:
-        model.load_weights(run.checkpoint(best))
+        _load(model, run.checkpoint(best))
     return best
+
+
+def _load(model: TransformerModel, checkpoint: Path) -> None:
+    """Put a checkpoint's weights and optimizer state into the model."""
+    try:
+        model.load_weights(checkpoint)
+    except (ValueError, KeyError, OSError) as error:
+        raise KzooError(
+            f"{checkpoint} cannot be loaded: it is damaged, or another kzoo made it ({error}). Start another run "
+            "with --fresh."
+        ) from error
 
 
 def _fit_data(model: TransformerModel, recipe: Recipe, parts: Parts, first: int) -> dict[str, Any]:

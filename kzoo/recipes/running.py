@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kzoo.errors import KzooError, MissingDependencyError
 from kzoo.recipes.config import Recipe, load_recipe
 from kzoo.recipes.directory import OnEpoch, Progress, RunDirectory, open_run, runs_home, write
 from kzoo.recipes.parts import Parts, load_parts
+
+if TYPE_CHECKING:
+    from kzoo.models import TransformerModel
 
 _SHIPPED = Path(__file__).parent
 
@@ -75,6 +78,10 @@ def run(
     if publish:
         _check_shelf(path.parent)
     parts = load_parts(recipe, path.parent)
+    from kzoo.recipes.fitting import build_model
+
+    # Before there is a run directory, which a wrong model would leave behind.
+    model = build_model(recipe, parts, path.parent)
     directory = open_run(
         runs_home() / recipe.name,
         {"recipe": recipe.model_dump(mode="json"), "data": parts.checksums},
@@ -88,7 +95,7 @@ def run(
         directory.say(f"Going on after epoch {resumed_after} of {recipe.training.epochs}.")
     try:
         silent = progress is None or on_epoch is not None
-        metrics = _train_and_export(recipe, parts, directory, path.parent, silent, on_epoch)
+        metrics = _train_and_export(model, recipe, parts, directory, silent, on_epoch)
         if publish:
             _publish(recipe, directory, metrics, path.parent)
             directory.say(f"Published in {path.parent}")
@@ -108,19 +115,18 @@ def run(
 
 
 def _train_and_export(
+    model: TransformerModel,
     recipe: Recipe,
     parts: Parts,
     directory: RunDirectory,
-    beside: Path,
     silent: bool,
     on_epoch: OnEpoch | None,
 ) -> dict[str, Any]:
     from kzoo.export import to_bundle
     from kzoo.recipes.card import draw_curve
     from kzoo.recipes.evaluation import evaluate_bundle
-    from kzoo.recipes.fitting import build_model, train
+    from kzoo.recipes.fitting import train
 
-    model = build_model(recipe, parts, beside)
     directory.say(f"{recipe.model.name}: {model.count_params():,} parameters, {len(parts.train):,} examples.")
     best = train(model, recipe, parts, directory, _verbosity(silent), on_epoch)
     rows = directory.history()
