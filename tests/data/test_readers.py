@@ -1,0 +1,150 @@
+import gzip
+
+import pytest
+
+from kzoo import KzooError
+from kzoo.data import class_names, locate, read_pairs, read_table
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, content):
+        path = tmp_path / name
+        data = content.encode() if isinstance(content, str) else content
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        return path
+
+    return write
+
+
+def fails(path, *parts, **options):
+    options = {"text": "text", "label": "label"} | options
+    with pytest.raises(KzooError) as caught:
+        read_table(path, **options)
+    for part in (path.name, *parts):
+        assert part in str(caught.value)
+
+
+def test_csv_with_quotes_and_line_breaks(write):
+    path = write("a.csv", 'text,label\n"one, two\nthree",x\nfour,y\n')
+    examples = read_table(path, text="text", label="label")
+    assert examples.inputs == ["one, two\nthree", "four"]
+    assert examples.targets == ["x", "y"]
+
+
+def test_tsv_takes_quotes_for_what_they_are(write):
+    path = write("a.tsv.gz", 'x\tsay "so\ny\tfive \u2028 six\n')
+    examples = read_table(path, text=1, label=0)
+    assert examples.inputs == ['say "so', "five \u2028 six"]
+
+
+def test_jsonl(write):
+    path = write("a.jsonl", '{"text": "a", "label": 3}\n\n{"label": 1, "text": "b"}\n')
+    examples = read_table(path, text="text", label="label")
+    assert (examples.inputs, examples.targets) == (["a", "b"], ["3", "1"])
+
+
+def test_several_columns_are_joined_and_labels_renamed(write):
+    path = write("a.csv", "1,Title,Words\n2,Other,Things\n")
+    examples = read_table(path, text=[1, 2], label=0, label_names={"1": "World", "2": "Sports"})
+    assert examples.inputs == ["Title Words", "Other Things"]
+    assert examples.targets == ["World", "Sports"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_header(write):
+    path = write("a.csv", "\ufefftext,label\r\na,x\r\n")
+    assert read_table(path, text="text", label="label").inputs == ["a"]
+
+
+def test_an_unknown_column_names_the_nearest(write):
+    fails(write("a.csv", "text,label\na,x\n"), "'txt'", "Did you mean 'text'", text="txt")
+    fails(write("a.jsonl", '{"text": "a", "label": "x"}\n{"text": "b", "labl": "x"}\n'), "line 2", "'labl'")
+    fails(write("b.tsv", "a\tx\n"), "column 2", text=2, label=0)
+    fails(write("c.jsonl", '{"text": null, "label": "x"}\n'), "line 1", "'text'")
+
+
+def test_ragged_rows_name_the_line(write):
+    fails(write("a.csv", 'text,label\n"a\nb",x\nc,y,z\n'), "line 4", "3 cells")
+    fails(write("a.tsv", "text\tlabel\na\tx\nb\n"), "line 3", "1 cells")
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "text,label\n"])
+def test_an_empty_file(write, content):
+    fails(write("a.csv", content))
+
+
+def test_bytes_that_are_not_utf8_name_the_line(write):
+    fails(write("a.csv", b"text,label\nfine,x\ncaf\xe9,y\n"), "line 3", "0xe9")
+
+
+def test_damaged_files(write, tmp_path):
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"text,label\na,x\n" * 99)[:40])
+    fails(tmp_path / "cut.csv.gz", "gzip")
+    (tmp_path / "plain.csv.gz").write_bytes(b"text,label\na,x\n")
+    fails(tmp_path / "plain.csv.gz", "gzip")
+    fails(write("a.csv", 'text,label\na,x\n"b,y\nc,z\n'), "line 3")
+    fails(write("a.jsonl", '{"text": "a", "label": "x"}\n{"text": \n'), "line 2", "not JSON")
+    fails(write("b.jsonl", '["a", "x"]\n'), "line 1", "not a JSON object")
+
+
+def test_labels_that_are_not_known(write):
+    path = write("a.csv", "text,label\na,x\nb,bisness\n")
+    fails(path, "line 3", "training data", "Did you mean 'business'", known_labels=["x", "business"])
+    fails(path, "line 3", "label_names", label_names={"x": "X"})
+    fails(write("b.csv", "text,label\na,\n"), "line 2", "empty")
+
+
+def test_contradictions(write):
+    fails(write("a.dat", "a\tx\n"), "csv, tsv or jsonl")
+    with pytest.raises(KzooError, match="mix names and numbers"):
+        read_table(write("a.csv", "text,label\na,x\n"), text=0, label="label")
+    fails(write("b.csv", "text,text,label\na,b,x\n"), "twice")
+
+
+def test_pairs(write):
+    source, target = write("a.en", "A dog.\nA cat.\n"), write("a.de.gz", "Ein Hund.\nEine Katze.")
+    pairs = read_pairs(source, target)
+    assert list(zip(pairs.inputs, pairs.targets, strict=True))[1] == ("A cat.", "Eine Katze.")
+    with pytest.raises(KzooError, match=r"b\.de 1"):
+        read_pairs(source, write("b.de", "Ein Hund.\n"))
+    with pytest.raises(KzooError, match=r"c\.de, line 2 is empty"):
+        read_pairs(source, write("c.de", "Ein Hund.\n\n"))
+
+
+def test_the_samples_ship_with_the_package():
+    examples = read_table(locate("samples/topics.csv"), text="text", label="topic")
+    assert class_names(examples.targets) == ["cooking", "sport", "weather"]
+    assert len(examples) == 45
+
+
+def test_places_are_tried_in_order(tmp_path, monkeypatch):
+    beside, shared = tmp_path / "recipe", tmp_path / "shared"
+    for folder in (beside, shared, shared / "set"):
+        folder.mkdir()
+    monkeypatch.setenv("KZOO_DATA", str(shared))
+    (shared / "set" / "a.csv").touch()
+    assert locate("set/a.csv", beside) == shared / "set" / "a.csv"
+    (shared / "b.csv").touch()
+    (beside / "b.csv").touch()
+    assert locate("b.csv", beside) == beside / "b.csv"
+    assert locate(str(beside / "b.csv")) == beside / "b.csv"
+
+
+def test_a_missing_file_says_where_it_goes(tmp_path, monkeypatch):
+    monkeypatch.setenv("KZOO_DATA", str(tmp_path))
+    with pytest.raises(KzooError, match=r"a\.csv' is missing\. Put it at .*set.a\.csv"):
+        locate("set/a.csv")
+    monkeypatch.delenv("KZOO_DATA")
+    with pytest.raises(KzooError, match="set KZOO_DATA"):
+        locate("set/a.csv")
+    with pytest.raises(KzooError, match="There is no data"):
+        locate(tmp_path / "a.csv")
+
+
+def test_shared_data_is_not_left_through_its_parent(tmp_path, monkeypatch):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "secret.csv").touch()
+    monkeypatch.setenv("KZOO_DATA", str(tmp_path / "shared"))
+    with pytest.raises(KzooError):
+        locate("../secret.csv")
+    assert locate("../secret.csv", tmp_path / "shared").samefile(tmp_path / "secret.csv")
