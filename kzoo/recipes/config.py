@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from kzoo.data import Augmentation, table_format
 from kzoo.errors import KzooError, did_you_mean
@@ -252,8 +253,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     try:
         return Recipe.model_validate(apply_overrides(raw, overrides))
     except ValidationError as error:
-        problems = "\n".join(f"  {_problem(details)}" for details in error.errors())
-        raise KzooError(f"{file} is not a valid recipe:\n{problems}") from None
+        raise KzooError(f"{file} is not a valid recipe:\n{_problems(error)}") from None
 
 
 def apply_overrides(recipe: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -295,8 +295,23 @@ def _toml_value(text: str) -> Any:
     return parsed["value"] if parsed.keys() == {"value"} else text
 
 
-def _problem(details: Mapping[str, Any]) -> str:
-    """Say what is wrong with a field, naming the nearest valid one."""
+def _problems(error: ValidationError) -> str:
+    """Return a line for each field that something is wrong with."""
+    problems: dict[str, list[str]] = {}
+    given: dict[str, str] = {}
+    for details in error.errors():
+        field, problem = _problem(details)
+        # What may be of several types fails once for each.
+        problems.setdefault(field, []).append(problem)
+        if not isinstance(details["input"], dict | BaseModel) and not problem.startswith("unknown"):
+            given[field] = f" (it is {details['input']!r})"
+    return "\n".join(
+        f"  {field}{', or '.join(found)}{given.get(field, '')}" for field, found in problems.items()
+    )
+
+
+def _problem(details: ErrorDetails) -> tuple[str, str]:
+    """Return a field, and what is wrong with it, with the nearest valid name."""
     place: list[str] = []
     section: Any = Recipe
     inner: Any = Recipe
@@ -308,12 +323,10 @@ def _problem(details: Mapping[str, Any]) -> str:
             place.append(key)
     field = ".".join(place)
     if details["type"] == "extra_forbidden":
-        return f"unknown field '{field}'.{did_you_mean(place[-1], section.model_fields)}"
+        return f"{field}: ", f"unknown field.{did_you_mean(place[-1], section.model_fields)}"
     if details["type"] == "missing":
-        return f"the field '{field}' is missing."
-    message = details["msg"].removeprefix("Value error, ")
-    given = f" (it is {details['input']!r})" if not isinstance(details["input"], dict | BaseModel) else ""
-    return f"{field}: {message}{given}." if field else f"{message}."
+        return f"{field}: ", "the field is missing"
+    return f"{field}: " if field else "", details["msg"].removeprefix("Value error, ")
 
 
 _DATA_KINDS = {kind.__name__: kind for kind in (TableData, AlignedData, ArchiveData, FolderData, DigitsData)}

@@ -1,0 +1,145 @@
+import pytest
+
+from kzoo import KzooError
+from kzoo.recipes import DIGITS, apply_overrides, load_recipe
+
+TOPIC = """
+name = "topic"
+[data]
+train = "train.csv"
+test = "test.csv"
+text = "text"
+label = "label"
+[model]
+name = "bert_mini"
+num_layers = 2
+[training]
+epochs = 3
+"""
+IMAGES = 'name = "clothes"\n[data]\ntrain = "a.npz"\n[model]\nname = "vit"\n[training]\nepochs = 1\n'
+PAIRS = 'name = "en-de"\n[data]\ntrain = ["a.en", "a.de"]\n[model]\nname = "t"\n[training]\nepochs = 1\n'
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(content, *overrides):
+        path = tmp_path / "recipe.toml"
+        path.write_text(content, encoding="utf-8")
+        return load_recipe(path, overrides)
+
+    return load
+
+
+def test_a_recipe_and_its_defaults(load):
+    recipe = load(TOPIC)
+    assert recipe.task == "classification"
+    assert recipe.metric == "accuracy"
+    assert recipe.model.knobs == {"num_layers": 2}
+    assert (recipe.training.batch_size, recipe.training.seed, recipe.training.learning_rate) == (32, 0, None)
+
+
+def test_the_data_says_the_task(load):
+    assert load(IMAGES).task == "image_classification"
+    assert load(PAIRS).task == "seq2seq"
+    assert load(PAIRS).metric == "bleu"
+    assert load_recipe(DIGITS).task == "image_classification"
+    assert load(IMAGES, "data.train=folder", "data.format=folders").data.format == "folders"
+    assert (
+        load(TOPIC, "data.train=SMSSpam.gz", "data.format=tsv", "data.text=1", "data.label=0").data.text == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epoch=3", "training.epoch: unknown field. Did you mean 'epochs'?"),
+        ("data.lable=x", "data.lable: unknown field. Did you mean 'label'?"),
+        ("trainning.epochs=3", "trainning: unknown field. Did you mean 'training'?"),
+        ("training.epochs=three", "training.epochs: Input should be a valid integer"),
+        ("training.epochs=0", "training.epochs: Input should be greater than 0 (it is 0)"),
+        ("training.learning_rate=-1", "training.learning_rate"),
+        ("data.text=0.5", "data.text"),
+        ("data.test_share=1.5", "data.test_share"),
+        ("data.test_share=0.1", "data: test and test_share exclude each other"),
+        ("data.train=train.bin", "data: the file's name does not tell what it is: set format"),
+        ("data.format=parquet", "data: the file's name does not tell what it is: set format"),
+        ("vision.augment.flip=true", "the section 'vision' is for images; the data is text"),
+        ("model.vocab_size=100", "set text.vocab_size instead"),
+        ("model.labels=['a']", "model.labels follows from the data"),
+        ("evaluation.metric=bleu", "this task is measured in accuracy and macro_f1"),
+        ("evaluation.metric=acuracy", "evaluation.metric: Input should be 'accuracy'"),
+        ("name=../topic", "name: String should match pattern"),
+        ("model={}", "model.name: the field is missing"),
+    ],
+)
+def test_mistakes_are_named_with_file_and_field(load, override, message):
+    with pytest.raises(KzooError) as caught:
+        load(TOPIC, override)
+    assert "recipe.toml is not a valid recipe" in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_every_mistake_is_named_once(load):
+    with pytest.raises(KzooError) as caught:
+        load(TOPIC, "training.epochs=0", "training.batch_sise=3", "data.label=0.5")
+    lines = str(caught.value).splitlines()[1:]
+    assert sorted(line.split(":")[0].strip() for line in lines) == [
+        "data.label",
+        "training.batch_sise",
+        "training.epochs",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "override", "message"),
+    [
+        (IMAGES, "text.vocab_size=9", "no use for the section 'text'"),
+        (IMAGES, "model.tokenizer=a.json", "no use for the section 'text' or a tokenizer"),
+        (IMAGES, "vision.augment.spin=9", "vision.augment.spin: unknown field"),
+        (IMAGES, "data.label=a", "data.label: unknown field"),
+        (PAIRS, "data.train=['a','b','c']", "data.train: List should have at most 2 items"),
+        (PAIRS, "evaluation.metric=accuracy", "measured in bleu and chrf"),
+    ],
+)
+def test_what_other_data_cannot_have(load, content, override, message):
+    with pytest.raises(KzooError) as caught:
+        load(content, override)
+    assert message in str(caught.value)
+
+
+def test_a_tokenizer_is_given_or_trained(load):
+    assert load(TOPIC, "model.tokenizer=a.json").model.tokenizer == "a.json"
+    with pytest.raises(KzooError, match="vocab_size is for a tokenizer to be trained"):
+        load(TOPIC, "model.tokenizer=a.json", "text.vocab_size=100")
+
+
+def test_files_that_are_no_recipe(load, tmp_path):
+    with pytest.raises(KzooError, match=r"no recipe .*nothing\.toml"):
+        load_recipe(tmp_path / "nothing.toml")
+    with pytest.raises(KzooError, match=r"recipe\.toml is not TOML: .*line 2"):
+        load('name = "x"\nepochs 3\n')
+    with pytest.raises(KzooError, match="cannot be read"):
+        load_recipe(tmp_path)
+
+
+def test_overrides_are_toml_or_else_strings():
+    changed = apply_overrides(
+        {"a": {"b": 1}},
+        ["a.b=2.5", "a.c=true", "a.d=[1, 2]", 'a.e="3"', "a.f=bert_mini", "g.h.i= 4 ", "a.j=x=y"],
+    )
+    assert changed == {
+        "a": {"b": 2.5, "c": True, "d": [1, 2], "e": "3", "f": "bert_mini", "j": "x=y"},
+        "g": {"h": {"i": 4}},
+    }
+
+
+def test_overrides_leave_the_original_alone():
+    original = {"a": {"b": 1}}
+    apply_overrides(original, ["a.b=2"])
+    assert original == {"a": {"b": 1}}
+
+
+@pytest.mark.parametrize("override", ["a.b", "=3", "a..b=3", "a.b.c=3"])
+def test_overrides_that_are_none(override):
+    with pytest.raises(KzooError, match=r"override|is a value, not a section"):
+        apply_overrides({"a": {"b": 1}}, [override])
