@@ -1,0 +1,344 @@
+"""Whole runs, small: from a recipe and its data to a bundle that answers."""
+
+import csv
+import itertools
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kzoo
+from kzoo import KzooError
+from tests.optional import require
+
+TEXT = """
+name = "mood"
+description = "Tells whether a sentence is glad."
+[data]
+train = "mood.csv"
+validation_share = 0.1
+test_share = 0.2
+text = "sentence"
+label = "mood"
+licence = "none needed"
+[text]
+vocab_size = 120
+[model]
+name = "bert_tiny"
+hidden_dim = 32
+num_layers = 1
+num_heads = 2
+intermediate_dim = 64
+dropout = 0.0
+max_positions = 32
+[training]
+epochs = 6
+batch_size = 16
+learning_rate = 5e-3
+"""
+IMAGES = """
+name = "halves"
+[data]
+train = "halves.npz"
+[vision.augment]
+shift = 0.1
+[model]
+name = "vit_micro_patch4_32"
+image_size = 8
+num_channels = 1
+hidden_dim = 16
+num_layers = 1
+num_heads = 2
+intermediate_dim = 32
+[training]
+epochs = 2
+batch_size = 16
+learning_rate = 3e-3
+"""
+PAIRS = """
+name = "toy"
+[data]
+train = ["train.src", "train.tgt"]
+test = ["test.src", "test.tgt"]
+[text]
+vocab_size = 300
+[model]
+name = "transformer_tiny"
+hidden_dim = 64
+num_layers = 1
+num_heads = 4
+intermediate_dim = 128
+dropout = 0.0
+max_positions = 32
+[training]
+epochs = 12
+batch_size = 32
+learning_rate = 4e-3
+"""
+# Read before the fixture below takes it away: all tests but one must do without.
+_REAL_DATA = os.environ.get("KZOO_DATA")
+WORDS = {"red": "rot", "old": "alt", "small": "klein", "dog": "hund", "cat": "katze", "bird": "vogel"}
+WORDS |= {"sees": "sieht", "likes": "mag", "hears": "hört", "now": "jetzt", "here": "hier", "often": "oft"}
+
+
+@pytest.fixture(autouse=True)
+def _runs(tmp_path, monkeypatch):
+    for package in ("keras", "sklearn", "matplotlib", "onnx"):
+        require(package)
+    monkeypatch.setenv("KZOO_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("KZOO_DATA", raising=False)
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    shelf = tmp_path / "models" / "mine"
+    shelf.mkdir(parents=True)
+    return shelf
+
+
+@pytest.fixture
+def mood(shelf):
+    """A recipe for sentences whose last word tells their class."""
+    ends = {"glad": ("laughs", "dances", "smiles"), "sad": ("cries", "mourns", "sighs")}
+    who = [
+        f"{size} {person}" for size in ("the tall", "a small", "one old") for person in ("man", "girl", "cat")
+    ]
+    rows = [
+        (f"{person} {verb} {word}", mood)
+        for mood, words in ends.items()
+        for person, verb, word in itertools.product(who, ("always", "then", "never once"), words)
+    ]
+    with (shelf / "mood.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("sentence", "mood"), *rows])
+    (shelf / "recipe.toml").write_text(TEXT, encoding="utf-8")
+    return shelf / "recipe.toml"
+
+
+@pytest.fixture
+def halves(shelf):
+    """A recipe for images that are bright on the left or on the right."""
+    images = np.random.default_rng(0).integers(0, 60, (80, 8, 8), np.uint8)
+    labels = np.arange(80) % 2
+    images[labels == 0, :, :4] += 180
+    images[labels == 1, :, 4:] += 180
+    arrays = {"x_train": images[:60], "y_train": labels[:60], "x_test": images[60:], "y_test": labels[60:]}
+    np.savez(shelf / "halves.npz", **arrays, classes=np.array(["left", "right"]))
+    (shelf / "recipe.toml").write_text(IMAGES, encoding="utf-8")
+    return shelf / "recipe.toml"
+
+
+def metrics_rows(directory):
+    with (directory / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+@pytest.mark.backend
+def test_texts_to_a_published_bundle(mood, tmp_path):
+    lines = []
+    result = kzoo.recipes.run(mood, publish=True, progress=lines.append)
+    assert result.scores["accuracy"] > 0.9
+    assert result.resumed_after == 0
+
+    published = kzoo.load(mood.parent / "bundle")
+    assert published.name == "mood"
+    assert published("The tall girl never once laughs.")["label"] == "glad"
+    assert published(["a small cat then cries"])[0]["label"] == "sad"
+    assert published.manifest.metrics["accuracy"] == result.scores["accuracy"]
+    published.verify()
+
+    card = (mood.parent / "README.md").read_text(encoding="utf-8")
+    accuracy = f"{result.scores['accuracy']:.2%}"
+    for part in (
+        "# mood",
+        "glad.",
+        accuracy,
+        "kzoo train recipe.toml",
+        "bert_tiny",
+        "Licence of the data: none needed",
+    ):
+        assert part in card
+    assert str(tmp_path) not in card
+    assert (mood.parent / "learning-curve.png").read_bytes().startswith(b"\x89PNG")
+
+    record = json.loads((result.directory / "run.json").read_text())
+    assert record["recipe"]["training"]["seed"] == 0
+    assert len(record["data"]["mood.csv"]) == 64
+    assert {"kzoo", "keras", "python"} <= record["environment"]["versions"].keys()
+    metrics = json.loads((result.directory / "metrics.json").read_text())
+    assert metrics["examples"] == {"train": 116, "validation": 13, "test": 33}
+    rows = metrics_rows(result.directory)
+    best = max(rows, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
+    assert metrics["epoch"] == int(best["epoch"])
+    assert str(result.directory) in lines[0]
+
+
+# Sleeps, so that there is time to kill it between two epochs.
+_SLOW_RUN = """
+import sys, time, keras, kzoo
+kzoo.recipes.run(sys.argv[1], on_epoch=lambda *_: time.sleep(1), progress=print)
+"""
+
+
+def start_run(recipe):
+    return subprocess.Popen(
+        [sys.executable, "-c", _SLOW_RUN, recipe], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+
+
+def wait_for_epoch(process, runs, epoch):
+    for _ in range(1200):
+        if list(runs.glob(f"*/*/checkpoints/epoch-{epoch:04d}.keras")):
+            return
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.1)
+    raise AssertionError("no epoch was finished within two minutes")
+
+
+def interrupt_after(last):
+    def on_epoch(epoch, epochs, logs):
+        if epoch == last:
+            raise KeyboardInterrupt
+
+    return on_epoch
+
+
+@pytest.mark.slow
+@pytest.mark.backend
+def test_a_killed_run_goes_on_after_its_last_epoch(mood, tmp_path):
+    process = start_run(mood)
+    wait_for_epoch(process, tmp_path / "runs", 2)
+    process.kill()
+    process.wait()
+    (directory,) = (tmp_path / "runs" / "mood").iterdir()
+    before = metrics_rows(directory)
+
+    result = kzoo.recipes.run(mood)
+    assert result.directory == directory
+    assert result.resumed_after >= 2
+    rows = metrics_rows(directory)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert rows[: result.resumed_after] == before[: result.resumed_after]
+    # Had the optimizer begun again, the learning rate would warm up again, and not end at 0.
+    rates = [float(row["learning_rate"]) for row in rows]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 1e-6
+    assert result.scores["accuracy"] > 0.9
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_says_how_to_go_on(mood, tmp_path):
+    lines = []
+    with pytest.raises(KeyboardInterrupt):
+        kzoo.recipes.run(mood, progress=lines.append, on_epoch=interrupt_after(2))
+    assert lines[-1].startswith("Interrupted after epoch 2 of 6. The same command goes on")
+    assert kzoo.recipes.run(mood, progress=lines.append).resumed_after == 2
+    assert any(line == "Going on after epoch 2 of 6." for line in lines)
+
+
+@pytest.mark.slow
+@pytest.mark.backend
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_epoch(halves, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        kzoo.recipes.run(halves, overrides=["training.epochs=9"], on_epoch=interrupt_after(1))
+    # The weights of the finished epoch are sound, the next step's are not.
+    with monkeypatch.context() as patch:
+        patch.setattr("kzoo.recipes.fitting.preprocess", lambda *_: np.full((16, 8, 8, 1), np.nan, "float32"))
+        with pytest.raises(
+            KzooError, match=r"no longer a number, at step 1 of epoch 2\. The checkpoint of epoch 1"
+        ):
+            kzoo.recipes.run(halves, overrides=["training.epochs=9"])
+    assert kzoo.recipes.run(halves, overrides=["training.epochs=9"]).resumed_after == 1
+
+
+@pytest.mark.slow
+@pytest.mark.backend
+def test_images_to_a_bundle(halves, tmp_path):
+    result = kzoo.recipes.run(halves, overrides=["training.epochs=12"])
+    assert result.scores["accuracy"] > 0.9
+    bright_left = np.full((30, 40), 20, np.uint8)
+    bright_left[:, :20] = 220
+    assert kzoo.load(result.bundle)(bright_left)["label"] == "left"
+
+
+@pytest.mark.slow
+@pytest.mark.backend
+def test_texts_to_texts(shelf):
+    require("sacrebleu")
+    chance = random.Random(0)
+    subjects = [
+        f"{adjective} {noun}" for adjective in ("red", "old", "small") for noun in ("dog", "cat", "bird")
+    ]
+    verbs, ends = ("sees", "likes", "hears"), ("now", "here", "often")
+    texts = [" ".join(parts) for parts in itertools.product(subjects, verbs, subjects, ends)]
+    chance.shuffle(texts)
+    for name, part in (("train", texts[:300]), ("test", texts[300:350])):
+        translated = [" ".join(WORDS[word] for word in text.split()) for text in part]
+        (shelf / f"{name}.src").write_text("\n".join(part) + "\n", encoding="utf-8")
+        (shelf / f"{name}.tgt").write_text("\n".join(translated) + "\n", encoding="utf-8")
+    (shelf / "recipe.toml").write_text(PAIRS, encoding="utf-8")
+    result = kzoo.recipes.run(shelf / "recipe.toml")
+    assert list(result.scores) == ["bleu", "chrf"]
+    assert result.scores["bleu"] > 80
+    translate = kzoo.load(result.bundle)
+    assert translate("old cat hears small bird often")["translation"] == "alt katze hört klein vogel oft"
+
+
+@pytest.mark.slow
+def test_real_sentences(shelf, monkeypatch):
+    data = _REAL_DATA
+    if not data or not (Path(data) / "multi30k").is_dir():
+        pytest.skip("needs multi30k in $KZOO_DATA")
+    require("sacrebleu")
+    monkeypatch.setenv("KZOO_DATA", data)
+    (shelf / "recipe.toml").write_text(PAIRS, encoding="utf-8")
+    result = kzoo.recipes.run(
+        shelf / "recipe.toml",
+        overrides=[
+            'data.train=["multi30k/val.en.gz", "multi30k/val.de.gz"]',
+            'data.test=["multi30k/test_2016_flickr.en.gz", "multi30k/test_2016_flickr.de.gz"]',
+            "text.vocab_size=1000",
+            "model.max_positions=64",
+            "training.epochs=2",
+        ],
+    )
+    (first, second) = metrics_rows(result.directory)
+    assert float(second["loss"]) < float(first["loss"])
+    assert 0 < result.scores["chrf"] < 100
+
+
+def test_mistakes_leave_no_run_behind(mood, tmp_path, monkeypatch):
+    for overrides, message in (
+        (["training.epoch=1"], "epochs"),
+        (["data.text=sentense"], "Did you mean 'sentence'"),
+        (["data.train=missing.csv"], "is missing"),
+        (["data.test_share=0.001"], "Cannot set 0.001"),
+        (["model.name=bert_tinny"], "Did you mean 'bert_tiny'"),
+        (["model.num_layer=3"], "Did you mean 'num_layers'"),
+        (["model.name=vit_micro_patch4_32"], "Unknown option 'max_positions' for ViT"),
+    ):
+        with pytest.raises(KzooError, match=message):
+            kzoo.recipes.run(mood, overrides=overrides)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_shelf_that_cannot_be_published_to_is_refused_before_training(mood, tmp_path):
+    (mood.parent / "bundle").mkdir()
+    (mood.parent / "bundle" / "thesis.txt").touch()
+    with pytest.raises(KzooError, match="holds something that is not a bundle"):
+        kzoo.recipes.run(mood, publish=True)
+    with pytest.raises(KzooError, match="part of kzoo"):
+        kzoo.recipes.run(kzoo.recipes.DIGITS, publish=True)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_there_must_be_something_to_test_on(mood):
+    mood.write_text(TEXT.replace("test_share = 0.2\n", ""), encoding="utf-8")
+    with pytest.raises(KzooError, match="nothing to test on"):
+        kzoo.recipes.run(mood)
