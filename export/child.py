@@ -8,12 +8,12 @@ import sys
 
 import keras
 import numpy as np
+
+from kzoo.errors import ExportError
 from kzoo.export.conversion import convert
 from kzoo.export.handover import REQUEST, RESULT, WEIGHTS, Request
 from kzoo.export.signatures import Signature, model_graphs
 from kzoo.export.skeleton import Skeleton
-
-from kzoo.errors import ExportError
 
 
 def _rebuild(request: Request, weights: pathlib.Path) -> keras.Model:

@@ -16,9 +16,9 @@ import keras
 import numpy as np
 import onnx
 import tensorflow as tf
-from kzoo.export.skeleton import Skeleton
 
 from kzoo.errors import ExportError
+from kzoo.export.skeleton import Skeleton
 from kzoo.models.graphs import Graph
 
 # The newest opset that tf2onnx writes and ONNX Runtime runs everywhere.

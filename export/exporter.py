@@ -12,6 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 import onnx
+
+import kzoo
+from kzoo.errors import ExportError, MissingDependencyError
 from kzoo.export.handover import convert_in_child
 from kzoo.export.replace import refuse_other_contents, replacing
 from kzoo.export.report import ExportReport, GraphReport, describe
@@ -19,9 +22,6 @@ from kzoo.export.signatures import model_graphs, signature_of
 from kzoo.export.skeleton import Skeleton
 from kzoo.export.verification import Arrays, Case, make_cases, name_output_axes, verify_graph
 from kzoo.export.weights import fill, save
-
-import kzoo
-from kzoo.errors import ExportError, MissingDependencyError
 from kzoo.models import TransformerModel
 from kzoo.models.graphs import Graph
 from kzoo.runtime.bundle import hash_file
@@ -168,7 +168,9 @@ class _Export:
         skeletons = self._convert()
         for role, file in files.items():
             proto = skeletons[role].model
-            cases = make_cases(self.graphs[role], _token_limit(self.model), self.own_batch)
+            cases = make_cases(
+                self.graphs[role], self.model.variables, _token_limit(self.model), self.own_batch
+            )
             self.cases[role] = cases
             self.output_shapes[role] = name_output_axes(cases, self.graphs[role])
             _name_outputs(proto, self.output_shapes[role])

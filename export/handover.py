@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-from kzoo.export.signatures import Signature
-from kzoo.export.skeleton import Skeleton
 
 from kzoo.errors import ExportError, MissingDependencyError
+from kzoo.export.signatures import Signature
+from kzoo.export.skeleton import Skeleton
 
 REQUEST, WEIGHTS, RESULT = "request.pkl", "model.weights.h5", "result.pkl"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from kzoo.models import InputSpec
 from kzoo.models.graphs import Graph
 
 Arrays = dict[str, np.ndarray]
+Function = Callable[[dict[str, Any]], dict[str, Any]]
 
 # Sizes that the free axes take; different primes on each axis tell them apart in the outputs.
 _BATCHES = (1, 3)
@@ -31,18 +32,22 @@ class Case:
     expected: Arrays
 
 
-def make_cases(graph: Graph, token_limit: int, batch: Arrays | None = None) -> list[Case]:
-    """Run the Keras side of a graph on two batch sizes by two lengths, without padding and with.
+def make_cases(
+    graph: Graph, variables: list[Any], token_limit: int, batch: Arrays | None = None
+) -> list[Case]:
+    """Run the Keras side of a graph on two batch sizes and two lengths, without padding and with.
 
     Args:
         graph: the function, on whatever backend Keras runs.
+        variables: the Keras variables that it reads.
         token_limit: random token ids are drawn below it.
         batch: one of the user's own, added to the cases.
     """
-    batches = list(sample_inputs(graph.inputs, token_limit))
+    batches = list(sample_inputs(graph, token_limit))
     if batch is not None:
         batches.append(batch)
-    return [Case(inputs, run_keras(graph, inputs)) for inputs in batches]
+    function = _compiled(graph.function, variables)
+    return [Case(inputs, run_keras(function, inputs)) for inputs in batches]
 
 
 def verify_graph(path: pathlib.Path, cases: list[Case], tolerance: float) -> float:
@@ -78,21 +83,28 @@ def open_graph(path: pathlib.Path) -> onnxruntime.InferenceSession:
         raise ExportError(f"ONNX Runtime does not load the exported graph: {error}") from error
 
 
-def sample_inputs(specs: dict[str, InputSpec], token_limit: int) -> Iterator[Arrays]:
-    """Yield batches of random inputs: two batch sizes by two lengths, then the largest again with padding."""
-    axes = {size for spec in specs.values() for size in spec.shape if isinstance(size, str)}
+def sample_inputs(graph: Graph, token_limit: int) -> Iterator[Arrays]:
+    """Yield batches of random inputs, two batch sizes and two lengths, without padding and with.
+
+    Where there is a past, one batch has an empty one.
+    """
+    axes = {size for spec in graph.inputs.values() for size in spec.shape if isinstance(size, str)}
     free = sorted(axes - {"batch", "past+sequence"})
+    has_past = "past" in free
+    room = (graph.max_length or _LENGTHS[-1] * 8) // (1 + has_past)
+
+    def sizes(batch: int, length: int) -> dict[str, int]:
+        lengths = {axis: max(1, min(length + 2 * place, room - place)) for place, axis in enumerate(free)}
+        return {"batch": batch, **lengths}
+
     seeds = itertools.count()
-    for batch in _BATCHES:
-        for length in _LENGTHS if free else _LENGTHS[:1]:
-            sizes = {"batch": batch, **{axis: length + 2 * index for index, axis in enumerate(free)}}
-            yield _draw(specs, sizes, token_limit, next(seeds), padded=False)
-    if "past" in free:
-        sizes = {"batch": 2, **dict.fromkeys(free, _LENGTHS[0]), "past": 0}
-        yield _draw(specs, sizes, token_limit, next(seeds), padded=False)
-    if any("mask" in name for name in specs):
-        sizes = {"batch": _BATCHES[-1], **{axis: _LENGTHS[-1] + 2 * index for index, axis in enumerate(free)}}
-        yield _draw(specs, sizes, token_limit, next(seeds), padded=True)
+    small, large = (sizes(*pair) for pair in zip(_BATCHES, _LENGTHS, strict=True))
+    yield _draw(graph.inputs, small, token_limit, next(seeds), padded=False)
+    yield _draw(graph.inputs, large, token_limit, next(seeds), padded=False)
+    if has_past:
+        yield _draw(graph.inputs, {**small, "past": 0}, token_limit, next(seeds), padded=False)
+    if any("mask" in name for name in graph.inputs):
+        yield _draw(graph.inputs, large, token_limit, next(seeds), padded=True)
 
 
 def _draw(
@@ -120,11 +132,25 @@ def _draw(
     return arrays
 
 
-def run_keras(graph: Graph, inputs: Arrays) -> Arrays:
-    """Return what the Keras function makes of a batch, as numpy arrays."""
-    outputs = graph.function({name: keras.ops.convert_to_tensor(array) for name, array in inputs.items()})
+def run_keras(function: Function, inputs: Arrays) -> Arrays:
+    """Return what a Keras function makes of a batch, as numpy arrays."""
+    outputs = function({name: keras.ops.convert_to_tensor(array) for name, array in inputs.items()})
     arrays = {name: keras.ops.convert_to_numpy(tensor) for name, tensor in outputs.items()}
     return {name: array.astype("float32") if _is_reduced(array) else array for name, array in arrays.items()}
+
+
+def _compiled(function: Function, variables: list[Any]) -> Function:
+    """Return the function, compiled on JAX, which would else compile each operation anew for each shape."""
+    if keras.backend.backend() != "jax":
+        return function
+    import jax
+
+    def stateless(values: list[Any], inputs: dict[str, Any]) -> dict[str, Any]:
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return function(inputs)
+
+    compiled = jax.jit(stateless)
+    return lambda inputs: compiled([variable.value for variable in variables], inputs)
 
 
 def _is_reduced(array: np.ndarray) -> bool:

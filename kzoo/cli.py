@@ -135,16 +135,20 @@ def train(
     _models()
     from kzoo import recipes
 
-    try:
-        result = recipes.run(recipe, overrides=overrides or [], fresh=fresh, publish=publish, console=errors)
-    except KeyboardInterrupt:
-        errors.print("Stopped. The same command goes on from the last finished epoch.")
-        raise typer.Exit(130) from None
+    result = recipes.run(
+        recipe,
+        overrides=overrides or [],
+        fresh=fresh,
+        publish=publish,
+        progress=lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True),
+    )
     if as_json:
-        _print_json({"folder": str(result.folder), "bundle": str(result.bundle), "metrics": result.metrics})
+        _print_json(
+            {"directory": str(result.directory), "bundle": str(result.bundle), "scores": result.scores}
+        )
         return
-    for name, value in result.metrics.items():
-        typer.echo(f"{name} {value:.4g}")
+    for name, score in result.scores.items():
+        typer.echo(f"{name} {score:.4g}")
     typer.echo(f"bundle {result.bundle}")
 
 
@@ -241,24 +245,20 @@ def serve(
 
 @app.command()
 def demo(
-    folder: Annotated[
-        pathlib.Path, typer.Option("--out", help="Where bundle and picture go.")
-    ] = pathlib.Path("bundles/digits"),
     pages: Annotated[bool, typer.Option("--serve/--no-serve", help="Open the gallery at the end.")] = True,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of the gallery; 0 for any free one.")
-    ] = 7860,
+        int | None, typer.Option(min=0, max=65535, help="Port of the gallery; 0 for any free.")
+    ] = None,
     open_browser: Annotated[bool, typer.Option(help="Open a browser on the gallery.")] = True,
 ) -> None:
     """Train a small ViT on handwritten digits, export it, compare it with Keras, and show it on a page."""
     _models()
     from kzoo.recipes.demo import run_demo
 
-    result = run_demo(folder, console)
+    result = run_demo(console)
     if pages:
         from kzoo import apps
 
-        console.print("Opening the gallery; Ctrl-C ends it.")
         apps.launch(
             [result.bundle], port=port, open_browser=open_browser, example_images=result.example_images
         )

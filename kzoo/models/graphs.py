@@ -14,15 +14,19 @@ Tensors = dict[str, Any]
 
 @dataclass(frozen=True)
 class Graph:
-    """A function of a model's named inputs, to be exported as one ONNX graph."""
+    """A function of a model's named inputs, to be exported as one ONNX graph.
+
+    `max_length` is the most tokens that it can take, past ones included; None if there is no bound.
+    """
 
     function: Callable[[Tensors], Tensors]
     inputs: dict[str, InputSpec]
+    max_length: int | None = None
 
 
 def bare_graph(model: TransformerModel) -> Graph:
     """Return the model as it is called: all inputs in, all outputs out, nothing cached."""
-    return Graph(lambda inputs: model(inputs, training=False), model.signature())
+    return Graph(lambda inputs: model(inputs, training=False), model.signature(), _max_length(model))
 
 
 def serving_graphs(model: TransformerModel) -> dict[str, Graph]:
@@ -32,6 +36,10 @@ def serving_graphs(model: TransformerModel) -> dict[str, Graph]:
     if model.task == "seq2seq":
         return {"encoder": _encoder(model), "decoder": _decoder_step(model)}
     return {"model": bare_graph(model)}
+
+
+def _max_length(model: TransformerModel) -> int | None:
+    return getattr(model.backbone.config, "max_positions", None)
 
 
 def _cache_specs(model: TransformerModel, kind: str, length: str) -> dict[str, InputSpec]:
@@ -81,7 +89,7 @@ def _causal_step(model: TransformerModel) -> Graph:
         "attention_mask": InputSpec(("batch", "past+sequence"), "int64"),
         **_cache_specs(model, "", "past"),
     }
-    return Graph(step, specs)
+    return Graph(step, specs, _max_length(model))
 
 
 def _encoder(model: TransformerModel) -> Graph:
@@ -92,7 +100,8 @@ def _encoder(model: TransformerModel) -> Graph:
         return {"last_hidden_state": encoded, **_present(model.backbone.memories(encoded), ".encoder")}
 
     specs = model.signature()
-    return Graph(encode, {name: specs[name] for name in ("input_ids", "attention_mask")})
+    inputs = {name: specs[name] for name in ("input_ids", "attention_mask")}
+    return Graph(encode, inputs, _max_length(model))
 
 
 def _decoder_step(model: TransformerModel) -> Graph:
@@ -111,4 +120,4 @@ def _decoder_step(model: TransformerModel) -> Graph:
         **_cache_specs(model, ".encoder", "sequence"),
         **_cache_specs(model, ".decoder", "past"),
     }
-    return Graph(step, specs)
+    return Graph(step, specs, _max_length(model))

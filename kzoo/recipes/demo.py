@@ -109,7 +109,7 @@ def _table(comparison: Comparison, examples: int) -> Table:
         return f"{side.size_bytes / 1e3:,.0f} kB"
 
     row(f"accuracy on {examples} test images", lambda side: f"{side.accuracy:.2%}")
-    row("size on disk", size)
+    row("size on disk (Keras: with optimizer state)", size)
     for batch in comparison.onnx.seconds:
         row(f"median latency, batch of {batch}", milliseconds(batch))
     table.add_section()

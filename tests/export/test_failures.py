@@ -63,7 +63,7 @@ def test_a_nan_where_keras_has_a_number_is_an_error(
     monkeypatch.setattr(
         verification,
         "run_keras",
-        lambda graph, inputs: {"logits": np.full((len(inputs["pixel_values"]), 3), np.nan)},
+        lambda function, inputs: {"logits": np.full((len(inputs["pixel_values"]), 3), np.nan)},
     )
     with pytest.raises(VerificationError):
         model.export(tmp_path / "model.onnx")

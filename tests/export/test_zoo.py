@@ -1,0 +1,116 @@
+"""Every family leaves Keras as a verified graph and a bundle, from whichever backend KERAS_BACKEND names."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import kzoo
+from kzoo.models import TransformerModel
+from kzoo.text import Tokenizer
+from tests.models.tiny import FAMILIES, make_inputs, shaken, tiny
+
+pytestmark = pytest.mark.backend
+
+TEXTS = ["the dog runs in the park", "a cat sleeps", "two birds sing in the tree", "the bank sold its shares"]
+
+
+def fit_a_few_steps(model: TransformerModel, bpe: Tokenizer) -> None:
+    if model.task == "image_classification":
+        images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3)).astype("uint8")
+        model.fit(images, np.arange(8) % 3, batch_size=4, verbose=0)
+        return
+    model.tokenizer = bpe
+    if model.task == "classification":
+        model.fit(TEXTS * 2, ["x", "y", "z", "x"] * 2, batch_size=4, verbose=0)
+    else:
+        model.fit(TEXTS * 2, TEXTS * 2 if model.task == "seq2seq" else None, batch_size=4, verbose=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fit_save_load_export_and_agree(family: str, bpe: Tokenizer, tmp_path: pathlib.Path) -> None:
+    classes = {"num_classes": 3} if family in ("Bert", "ViT") else {}
+    model = tiny(family, **classes)
+    fit_a_few_steps(model, bpe)
+    model.save(tmp_path / "model.keras")
+    loaded = kzoo.models.load(tmp_path / "model.keras")
+
+    loaded.export(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    assert {value.name for value in session.get_inputs()} == set(model.signature())
+    for batch, length in [(1, 4), (3, 11)]:
+        inputs = make_inputs(model, batch, length)
+        feeds = {name: array.astype(model.signature()[name].dtype) for name, array in inputs.items()}
+        expected = model.predict_on_batch(inputs)
+        for output, array in zip(session.get_outputs(), session.run(None, feeds), strict=True):
+            np.testing.assert_allclose(array, expected[output.name], rtol=1e-4, atol=1e-4)
+
+    loaded.export(tmp_path / "bundle")
+    pipeline = kzoo.load(tmp_path / "bundle")
+    assert pipeline.verify() < 1e-4
+
+
+def next_token(model: TransformerModel, inputs: dict[str, Any], name: str, ids: list[int]) -> int:
+    """Return the likeliest token after `ids`, by running Keras on all of them, without any cache.
+
+    What stands after them is never seen, so that one shape, compiled once, serves every step.
+    """
+    padded = np.zeros((1, 16), "int32")
+    padded[0, : len(ids)] = ids
+    logits = np.asarray(model.predict_on_batch({**inputs, name: padded})["logits"])
+    return int(logits[0, len(ids) - 1].argmax())
+
+
+def test_a_generation_bundle_continues_as_keras_does(bpe: Tokenizer, tmp_path: pathlib.Path) -> None:
+    model = shaken(tiny("GPT2", tokenizer=bpe))
+    model.export(tmp_path / "bundle")
+    generate = kzoo.load(tmp_path / "bundle")
+    prompts = ["the dog", "a cat sleeps on the"]
+    results = generate(prompts, max_new_tokens=6)
+    for prompt, result in zip(prompts, results, strict=True):
+        ids = bpe.encode([prompt], max_length=32).input_ids[0].tolist()
+        prompt_ids = ids[:-1] if ids[-1] == bpe.end_id else ids
+        ids = list(prompt_ids)
+        for _ in range(6):
+            ids.append(next_token(model, {}, "input_ids", ids))
+        expected = ids[len(prompt_ids) :]
+        end = expected.index(bpe.end_id) if bpe.end_id in expected else len(expected)
+        assert result["text"] == bpe.decode(expected[:end])
+
+
+def test_a_translation_bundle_searches_as_keras_does(bpe: Tokenizer, tmp_path: pathlib.Path) -> None:
+    model = shaken(tiny("Transformer", tokenizer=bpe))
+    model.export(tmp_path / "bundle")
+    translate = kzoo.load(tmp_path / "bundle")
+    source = "the dog runs"
+    encoded = bpe.encode([source], max_length=32)
+    inputs = {"input_ids": encoded.input_ids, "attention_mask": encoded.attention_mask}
+    ids = [bpe.start_id]
+    while len(ids) < 9 and ids[-1] != bpe.end_id:
+        ids.append(next_token(model, inputs, "decoder_input_ids", ids))
+    expected = [token for token in ids[1:] if token != bpe.end_id]
+    assert translate(source, max_new_tokens=8)["translation"] == bpe.decode(expected)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "embedding", "features"])
+def test_other_tasks_of_the_encoder(task: str, wordpiece: Tokenizer, tmp_path: pathlib.Path) -> None:
+    labels = {"labels": ["x", "y", "z"]} if task == "multilabel" else {}
+    model = tiny("Bert", task=task, tokenizer=wordpiece, **labels)
+    model.export(tmp_path / "bundle")
+    pipeline = kzoo.load(tmp_path / "bundle")
+    results = pipeline(TEXTS)
+    expected = model.predict(TEXTS, verbose=0)
+    if task == "embedding":
+        np.testing.assert_allclose(results, expected["embedding"], rtol=1e-4, atol=1e-4)
+    elif task == "features":
+        for result, pooled in zip(results, expected["pooled"], strict=True):
+            np.testing.assert_allclose(result["pooled"], pooled, rtol=1e-4, atol=1e-4)
+    else:
+        for result, logits in zip(results, expected["logits"], strict=True):
+            assert {label["label"] for label in result} == {
+                name for name, logit in zip(labels["labels"], logits, strict=True) if logit >= 0
+            }
