@@ -1,0 +1,98 @@
+"""The graphs that serve: decoding with a cache gives what the whole sequence gives at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from kzoo.models.graphs import Graph, bare_graph, serving_graphs
+from tests.models.tiny import FAMILIES, make_inputs, outputs, shaken, tiny
+
+pytestmark = pytest.mark.backend
+
+
+def run(graph: Graph, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    assert set(inputs) == set(graph.inputs)
+    for name, spec in graph.inputs.items():
+        assert inputs[name].ndim == len(spec.shape)
+    results = graph.function({name: keras.ops.convert_to_tensor(value) for name, value in inputs.items()})
+    return {name: keras.ops.convert_to_numpy(value) for name, value in results.items()}
+
+
+def empty_caches(graph: Graph, batch: int) -> dict[str, np.ndarray]:
+    sizes = {"batch": batch, "past": 0}
+    return {
+        name: np.zeros([sizes.get(size, size) for size in spec.shape], spec.dtype)
+        for name, spec in graph.inputs.items()
+        if "past" in spec.shape
+    }
+
+
+def past_of(results: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {
+        name.replace("present", "past_key_values"): value
+        for name, value in results.items()
+        if name.startswith("present")
+    }
+
+
+def decode(graph: Graph, ids: np.ndarray, name: str, steps: list[int], rest: Any) -> np.ndarray:
+    """Feed `ids` in pieces of the given sizes, and return each piece's last logits."""
+    caches, logits, seen = empty_caches(graph, len(ids)), [], 0
+    for size in steps:
+        piece = ids[:, seen : seen + size]
+        seen += size
+        results = run(graph, {name: piece, **rest(seen), **caches})
+        caches = past_of(results)
+        logits.append(results["logits"])
+    return np.concatenate(logits, axis=1)
+
+
+@pytest.mark.parametrize("padding", ["left", "right"])
+def test_cached_gpt2_equals_uncached(padding):
+    steps = [4, 1, 1, 3]
+    model = shaken(tiny("GPT2"))
+    ids = make_inputs(model)["input_ids"]
+    mask = np.ones_like(ids)
+    if padding == "left":
+        mask[1, :3] = 0
+    if padding == "right":
+        mask[1, 6:] = 0
+    whole = outputs(model, {"input_ids": ids, "attention_mask": mask})["logits"]
+    ends = np.cumsum(steps) - 1
+    got = decode(
+        serving_graphs(model)["model"],
+        ids,
+        "input_ids",
+        steps,
+        lambda seen: {"attention_mask": mask[:, :seen]},
+    )
+    real = mask[:, ends] == 1
+    np.testing.assert_allclose(got[real], whole[:, ends][real], atol=1e-5)
+
+
+@pytest.mark.parametrize("norm_first", [False, True], ids=["post-norm", "pre-norm"])
+def test_cached_transformer_equals_uncached(norm_first):
+    steps = [2, 1, 1, 7]
+    model = shaken(tiny("Transformer", norm_first=norm_first))
+    inputs = make_inputs(model)
+    whole = outputs(model, inputs)["logits"]
+    graphs = serving_graphs(model)
+    source = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    memory = past_of(run(graphs["encoder"], source))
+    rest = {"attention_mask": inputs["attention_mask"], **memory}
+    got = decode(
+        graphs["decoder"], inputs["decoder_input_ids"], "decoder_input_ids", steps, lambda seen: rest
+    )
+    np.testing.assert_allclose(got, whole[:, np.cumsum(steps) - 1], atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bare_graph_is_the_model(family):
+    model = shaken(tiny(family))
+    inputs = make_inputs(model)
+    for name, value in run(bare_graph(model), inputs).items():
+        np.testing.assert_allclose(value, outputs(model, inputs)[name], atol=1e-6)
