@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from kzoo.errors import KzooError
 from kzoo.layers import (
     KeyValueCache,
     TokenEmbedding,
@@ -37,6 +38,12 @@ class TransformerConfig(Config):
     layer_norm_epsilon: float = 1e-6
     dropout: float = 0.1
     attention_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a width that sines and cosines cannot share evenly."""
+        super().__post_init__()
+        if self.hidden_dim % 2:
+            raise KzooError(f"hidden_dim={self.hidden_dim} is odd: half are sines, half are cosines.")
 
 
 @keras.saving.register_keras_serializable("kzoo")

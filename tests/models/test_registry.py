@@ -105,6 +105,7 @@ def test_list_models_takes_a_pattern():
         ("bert_tiny", {"task": "embedding", "pooling": "men"}, "Unknown pooling 'men'. Did you mean 'mean'"),
         ("bert_tiny", {"max_length": 513}, "max_length=513 exceeds the model's 512 positions"),
         ("vit_micro_patch4_32", {"image_size": 30}, "image_size=30 is not a multiple of patch_size=4"),
+        ("transformer_tiny", {"hidden_dim": 15, "num_heads": 3}, "hidden_dim=15 is odd"),
         ("vit_micro_patch4_32", {"num_channels": 4}, "num_channels=4: images are grey"),
         ("vit_micro_patch4_32", {"tokenizer": "tokenizer.json"}, "no tokenizer file"),
         ("bert_tiny", {"tokenizer": "nowhere/tokenizer.json"}, "no tokenizer file nowhere"),
