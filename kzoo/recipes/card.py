@@ -36,8 +36,9 @@ model = kzoo.load("bundle")
 
     {command}
 
-- Model: `{model}`, {parameters:,} parameters.
-- Training: {train:,} examples, {epochs} epochs in batches of {batch_size}, seed {seed}, {seconds:,.0f} s.
+- Model: `{model}`{knobs}; {parameters:,} parameters.
+- Training: {train:,} examples, {epochs} epochs in batches of {batch_size}, learning rate {rate}, seed {seed};
+  {seconds:,.0f} s.
 - Exported: epoch {epoch}, {chosen}.
 - Made on {date}, on {hardware}, with {versions}.
 
@@ -59,8 +60,7 @@ def draw_curve(rows: Sequence[Mapping[str, float]], best: int, path: Path) -> No
     """
     from matplotlib.figure import Figure
 
-    measured = [name for name in rows[0] if f"val_{name}" in rows[0] or name in ("loss", "accuracy")]
-    measured += [name for name in rows[0] if name == "token_accuracy" and name not in measured]
+    measured = [name for name in ("loss", "accuracy", "token_accuracy") if name in rows[0]]
     figure = Figure(figsize=(4 * len(measured), 3), layout="constrained")
     epochs = [row["epoch"] for row in rows]
     for place, name in enumerate(measured, start=1):
@@ -101,9 +101,11 @@ def card(
         use=_USE[recipe.task],
         command=environment["command"],
         model=recipe.model.name,
+        knobs="".join(f", {knob} {value}" for knob, value in recipe.model.knobs.items()),
         parameters=metrics["parameters"],
         epochs=recipe.training.epochs,
         batch_size=recipe.training.batch_size,
+        rate=recipe.training.learning_rate or "by the model's width",
         seed=recipe.training.seed,
         seconds=metrics["seconds"],
         epoch=metrics["epoch"],

@@ -77,7 +77,7 @@ def train(
         The best epoch, from 1: the last one, if there is nothing to validate on.
 
     Raises:
-        KzooError: the loss is no longer a number, or a checkpoint cannot be loaded.
+        KzooError: an image cannot be read, the loss is no longer a number, or a checkpoint cannot be loaded.
     """
     training, first = recipe.training, run.last_epoch()
     if first:
@@ -86,13 +86,17 @@ def train(
         keras.utils.set_random_seed(training.seed + first)
     keeper = _Keeper(run, recipe, on_epoch)
     if first < training.epochs:
-        model.fit(
-            **_fit_data(model, recipe, parts, first),
-            epochs=training.epochs,
-            initial_epoch=first,
-            verbose=verbose,
-            callbacks=[keeper],
-        )
+        data = _fit_data(model, recipe, parts, first)
+        try:
+            model.fit(
+                **data, epochs=training.epochs, initial_epoch=first, verbose=verbose, callbacks=[keeper]
+            )
+        except Exception:
+            for batches in data.values():
+                # TensorFlow hides what went wrong in a batch behind an error of its own.
+                if isinstance(batches, ImageBatches) and batches.error is not None:
+                    raise batches.error from None
+            raise
     best = keeper.best()
     if best != training.epochs:
         _load(model, run.checkpoint(best))
@@ -138,6 +142,9 @@ class ImageBatches(keras.utils.PyDataset):
         batch_size: images a batch.
         seed: what order and variations depend on; without one the order is kept.
         amounts: how far images are varied.
+
+    Attributes:
+        error: why an image could not be read, if one could not.
     """
 
     def __init__(
@@ -154,6 +161,7 @@ class ImageBatches(keras.utils.PyDataset):
         self.amounts = amounts if amounts != Augmentation() else None
         black = (0 - np.asarray(settings.mean, np.float32)) / np.asarray(settings.std, np.float32)
         self.fill = black.astype(np.float32)
+        self.error: KzooError | None = None
         self.order = np.arange(len(examples))
         self.on_epoch_end()
 
@@ -163,7 +171,11 @@ class ImageBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, list[str]]:
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         batch = self.examples.take(rows.tolist())
-        pixels = preprocess(list(batch.inputs), self.settings)
+        try:
+            pixels = preprocess(list(batch.inputs), self.settings)
+        except KzooError as error:
+            self.error = error
+            raise
         if self.amounts is not None and self.random is not None:
             pixels = augment(pixels, self.amounts, self.random, self.fill)
         return pixels, batch.targets

@@ -65,6 +65,8 @@ def load_parts(recipe: Recipe, beside: Path) -> Parts:
         checksums[name] = _checksum(path)
         return path
 
+    if recipe.model.tokenizer is not None:
+        find(recipe.model.tokenizer)
     data = recipe.data
     if isinstance(data, TableData):
         parts = _read_tables(data, find)

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import kzoo
 from kzoo import KzooError
+from kzoo.text import Tokenizer
 from tests.optional import require
 
 TEXT = """
@@ -160,7 +162,8 @@ def test_texts_to_a_published_bundle(mood, tmp_path):
         "glad.",
         accuracy,
         "kzoo train recipe.toml",
-        "bert_tiny",
+        "`bert_tiny`, hidden_dim 32",
+        "learning rate 0.005, seed 0",
         "Licence of the data: none needed",
     ):
         assert part in card
@@ -233,12 +236,22 @@ def test_a_killed_run_goes_on_after_its_last_epoch(mood, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_says_how_to_go_on(mood, tmp_path):
+def test_an_interrupted_run_says_how_to_go_on(mood):
+    Tokenizer.train(["the tall girl laughs", "one old cat cries"], vocab_size=99).save(
+        mood.parent / "own.json"
+    )
+    given = TEXT.replace("[text]\nvocab_size = 120\n", "").replace(
+        "[model]\n", '[model]\ntokenizer = "own.json"\n'
+    )
+    mood.write_text(given, encoding="utf-8")
     lines = []
     with pytest.raises(KeyboardInterrupt):
         kzoo.recipes.run(mood, progress=lines.append, on_epoch=interrupt_after(2))
     assert lines[-1].startswith("Interrupted after epoch 2 of 6. The same command goes on")
-    assert kzoo.recipes.run(mood, progress=lines.append).resumed_after == 2
+    result = kzoo.recipes.run(mood, progress=lines.append)
+    assert result.resumed_after == 2
+    own = (mood.parent / "own.json").read_text(encoding="utf-8")
+    assert (result.bundle / "tokenizer.json").read_text(encoding="utf-8") == own
     assert any(line == "Going on after epoch 2 of 6." for line in lines)
 
 
@@ -311,6 +324,20 @@ def test_real_sentences(shelf, monkeypatch):
     (first, second) = metrics_rows(result.directory)
     assert float(second["loss"]) < float(first["loss"])
     assert 0 < result.scores["chrf"] < 100
+
+
+@pytest.mark.slow
+@pytest.mark.backend
+def test_a_damaged_image_is_named(halves):
+    images = np.random.default_rng(0).integers(0, 255, (24, 8, 8), np.uint8)
+    for index, image in enumerate(images):
+        path = halves.parent / "images" / ("left" if index % 2 else "right") / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    path.write_bytes(path.read_bytes()[:60])
+    overrides = ["data.format=folders", "data.train=images", "data.test=images", "training.batch_size=4"]
+    with pytest.raises(KzooError, match=r"23\.png\) is damaged"):
+        kzoo.recipes.run(halves, overrides=overrides)
 
 
 def test_mistakes_leave_no_run_behind(mood, tmp_path, monkeypatch):
