@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import keras
 
-_WITHOUT_DECAY = ["bias", "gamma", "beta"]
+# The last part of a variable's name, which on TensorFlow is its whole path, the model's name first.
+_WITHOUT_DECAY = [r"(^|/)(bias|gamma|beta)(:0)?$"]
 
 
 def default_learning_rate(hidden_dim: int) -> float:
