@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -204,7 +205,7 @@ def encode(
     if _is_torch_loader(x):
         return KerasData(_encode_torch_loader(x, encoder))
     if isinstance(x, Iterator):
-        return KerasData(encoder(*_as_tuple(batch)) for batch in x)
+        return KerasData(_encode_iterator(x, encoder))
     _check_sizes(x, y, sample_weight)
     if not is_text(x):
         encoded = encoder(x, y, sample_weight)
@@ -278,7 +279,7 @@ def count(x: Any, batch_size: int | None) -> int | None:
         return batches if batches > 0 else None
     if isinstance(x, dict):
         return -(-_size(x) // (batch_size or 32))
-    return len(x) if hasattr(x, "__len__") else None
+    return _length(x)
 
 
 def _as_tuple(batch: Any, fill: bool = False) -> tuple[Any, ...]:
@@ -321,28 +322,44 @@ def _free_signature(batch: Any) -> Any:
 
 
 def _for_backend(dataset: keras.utils.PyDataset, num_batches: int | None) -> Any:
-    """Return the dataset, or on TensorFlow a `tf.data` one.
-
-    Keras would guess the batches' shapes from the first two, and fail at the first text of another length.
-    """
-    if keras.backend.backend() != "tensorflow" or num_batches is None:
+    """Return the dataset, or on TensorFlow a `tf.data` one."""
+    if keras.backend.backend() != "tensorflow":
         return dataset
+    is_first = True
+
+    def epoch() -> Iterator[Any]:
+        nonlocal is_first
+        if not is_first:
+            dataset.on_epoch_end()
+        is_first = False
+        for index in itertools.count() if num_batches is None else range(num_batches):
+            yield dataset[index]
+
+    return _tf_dataset(epoch, dataset[0], num_batches)
+
+
+def _tf_dataset(epoch: Callable[[], Iterator[Any]], first: Any, num_batches: int | None) -> Any:
+    """Return batches as a `tf.data` dataset whose shapes are free.
+
+    Keras would guess them from the first batches, and fail at the first one of another length.
+    """
     import tensorflow as tf
 
-    indices = range(num_batches)
+    dataset = tf.data.Dataset.from_generator(epoch, output_signature=_free_signature(first))
+    if num_batches is not None:
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(num_batches))
+    return dataset.prefetch(2)
 
-    class Epochs:
-        started = False
 
-        def __call__(self) -> Iterator[Any]:
-            if self.started:
-                dataset.on_epoch_end()
-            self.started = True
-            for index in indices:
-                yield dataset[index]
-
-    batches = tf.data.Dataset.from_generator(Epochs(), output_signature=_free_signature(dataset[0]))
-    return batches.apply(tf.data.experimental.assert_cardinality(num_batches)).prefetch(2)
+def _encode_iterator(batches: Iterator[Any], encoder: Encoder) -> Any:
+    encoded = (encoder(*_as_tuple(batch)) for batch in batches)
+    if keras.backend.backend() != "tensorflow":
+        return encoded
+    first = next(encoded, None)
+    if first is None:
+        raise KzooError("The generator is empty: give at least one batch.")
+    rest = itertools.chain([first], encoded)
+    return _tf_dataset(lambda: rest, first, None)
 
 
 def _encode_tf_dataset(dataset: Any, encoder: Encoder) -> Any:
@@ -383,4 +400,23 @@ def _encode_torch_loader(loader: Any, encoder: Encoder) -> Any:
         options["batch_sampler"] = loader.batch_sampler
     else:
         options |= {"batch_size": loader.batch_size, "drop_last": loader.drop_last}
-    return torch.utils.data.DataLoader(loader.dataset, **options)
+    encoded = torch.utils.data.DataLoader(loader.dataset, **options)
+    if keras.backend.backend() != "tensorflow":
+        return encoded
+
+    def epoch() -> Iterator[Any]:
+        for batch in encoded:
+            yield keras.tree.map_structure(lambda tensor: tensor.numpy(), batch)
+
+    first = next(epoch(), None)
+    if first is None:
+        raise KzooError("The DataLoader is empty: give at least one batch.")
+    return _tf_dataset(epoch, first, _length(encoded))
+
+
+def _length(sized: Any) -> int | None:
+    """Return the number of batches, or None if it cannot be told, as of a stream."""
+    try:
+        return len(sized)
+    except TypeError:
+        return None
