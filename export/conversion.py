@@ -151,9 +151,9 @@ def _quiet() -> Iterator[None]:
 def _mend_tf2onnx() -> None:
     """Give tf2onnx 1.17 what it lacks: names that NumPy 2 dropped, and the `Erfc` of TensorFlow 2.21's exact GELU."""
     if "object" not in vars(np):
-        np.object = object
+        setattr(np, "object", object)  # noqa: B010
     if "cast" not in vars(np):
-        np.cast = _Casts()
+        setattr(np, "cast", _Casts())  # noqa: B010
     from tf2onnx import utils
     from tf2onnx.handler import tf_op
 

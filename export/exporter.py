@@ -248,7 +248,7 @@ def _write_golden(path: pathlib.Path, cases: dict[str, list[Case]]) -> None:
         for index, case in enumerate((tried[0], tried[-1])):
             arrays |= {f"{index}/{role}/input/{name}": array for name, array in case.inputs.items()}
             arrays |= {f"{index}/{role}/output/{name}": array for name, array in case.expected.items()}
-    np.savez_compressed(path, **arrays)
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type] # no array is named allow_pickle
 
 
 def _manifest(model: TransformerModel, name: str, export: _Export, metrics: dict[str, float]) -> Manifest:

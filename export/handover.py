@@ -165,6 +165,7 @@ _REDUCED = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 def _custom_objects(model: keras.Model) -> dict[str, Any]:
     """Return the classes and functions of a model that are neither Keras' nor ours, by the names of its config."""
     objects: dict[str, Any] = {}
+    item: Any
     for layer in model._flatten_layers():
         functions = [
             value

@@ -117,7 +117,7 @@ def _draw(
         shape = tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape)
         kind = np.dtype(spec.dtype).kind
         if "mask" in name:
-            array = np.ones(shape)
+            array: np.ndarray = np.ones(shape)
             if padded and len(shape) == 2:
                 real = np.linspace(shape[1], 0, shape[0]).astype(int)
                 array = (np.arange(shape[1]) < real[:, None]).astype("float32")

@@ -8,7 +8,7 @@ import os
 import pathlib
 import tempfile
 import warnings
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -29,7 +29,7 @@ errors = Console(stderr=True, highlight=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 BundlePath = Annotated[pathlib.Path, typer.Argument(help="Folder of a bundle.")]
-Device = Annotated[str, typer.Option(help="auto, cuda or cpu.")]
+Device = Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="Where to run.")]
 
 
 class _Commands(TyperGroup):
@@ -59,7 +59,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line."""
     warnings.simplefilter("default", UserWarning)
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     app()
 
 

@@ -52,8 +52,8 @@ class TransformerBlock(keras.layers.Layer):
 
         self.attention = attention("attention")
         self.attention_norm = norm("attention_norm")
-        self.cross_attention = attention("cross_attention") if cross_attention else None
-        self.cross_attention_norm = norm("cross_attention_norm") if cross_attention else None
+        self.cross_attention: Any = attention("cross_attention") if cross_attention else None
+        self.cross_attention_norm: Any = norm("cross_attention_norm") if cross_attention else None
         self.feed_forward = FeedForward(
             hidden_dim, intermediate_dim, activation, dtype=policy, name="feed_forward"
         )

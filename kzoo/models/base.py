@@ -96,6 +96,10 @@ class Backbone(keras.layers.Layer):
             for index in range(config.num_layers)
         ]
 
+    def no_caches(self) -> list[None]:
+        """Return what stands for the caches of a decoder's blocks when there are none."""
+        return [None] * self.config.num_layers
+
     def build(self, input_shape: Any = None) -> None:
         """Create all weights; no input is needed, since the config has every width."""
         for layer in self._flatten_layers(include_self=False, recursive=False):
@@ -169,7 +173,7 @@ class TransformerModel(keras.Model):
         self.max_length = positions if max_length is None else max_length
         if positions is not None and self.max_length > positions:
             raise KzooError(f"max_length={max_length} exceeds the model's {positions} positions.")
-        self.head = TASKS[task].head(backbone, HeadOptions(self.num_classes, pooling))
+        self.head = TASKS[task].head(backbone, HeadOptions(self.num_classes or 0, pooling))
         self._tokenizer: Tokenizer | None = None
         self.tokenizer = tokenizer
         self.image_preprocessing = _check_preprocessing(image_preprocessing, backbone)
@@ -180,7 +184,7 @@ class TransformerModel(keras.Model):
 
     def build(self, input_shape: Any = None) -> None:
         """Create all weights."""
-        if self.built:
+        if getattr(self, "built", False):
             return
         self.backbone.build()
         if self.head is not None and not self.head.built:
@@ -278,9 +282,12 @@ class TransformerModel(keras.Model):
         if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
             tokenizer = Tokenizer.from_file(tokenizer)
         vocab_size = getattr(self.backbone.config, "vocab_size", None)
-        if tokenizer is not None and vocab_size is None:
+        if tokenizer is None:
+            self._tokenizer = None
+            return
+        if vocab_size is None:
             raise KzooError(f"{type(self.backbone).__name__} reads images: it has no use for a tokenizer.")
-        if tokenizer is not None and tokenizer.vocab_size > vocab_size:
+        if tokenizer.vocab_size > vocab_size:
             raise KzooError(
                 f"The tokenizer has {tokenizer.vocab_size} tokens, the model only vocab_size={vocab_size}: "
                 f"build the model with vocab_size={tokenizer.vocab_size}."

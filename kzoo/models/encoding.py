@@ -80,6 +80,8 @@ class BatchEncoder:
 
     def _pixels(self, x: Any) -> Any:
         image = self.image
+        if image is None:
+            return x
         shape = tuple(np.shape(x))
         if len(shape) == 3 and image.channels == 1:
             x, shape = np.asarray(x)[..., None], (*shape, 1)
@@ -90,12 +92,13 @@ class BatchEncoder:
                 "image_size or num_channels."
             )
         if isinstance(x, np.ndarray) and x.dtype == np.uint8:
-            return ((x / np.float32(255) - np.float32(image.mean)) / np.float32(image.std)).astype("float32")
+            mean, std = np.asarray(image.mean, "float32"), np.asarray(image.std, "float32")
+            return (x.astype("float32") / 255 - mean) / std
         return x
 
     def _context(self) -> TargetContext:
         return TargetContext(
-            num_classes=self.num_classes,
+            num_classes=self.num_classes or 0,
             labels=self.labels,
             encode_texts=self._encode_texts,
             is_text=is_text,

@@ -85,7 +85,7 @@ class GPT2(Backbone):
         x = self.token_embedding(input_ids) + self.position_embedding(positions)
         x = self.dropout(x, training=training)
         bias = combine_biases(causal_bias(length, total), padding_bias(mask))
-        for block, cache in zip(self.blocks, caches or [None] * len(self.blocks), strict=True):
+        for block, cache in zip(self.blocks, caches or self.no_caches(), strict=True):
             x = block(x, bias=bias, cache=cache, training=training)
         return {"last_hidden_state": self.final_norm(x)}
 

@@ -72,7 +72,8 @@ def _present(pairs: list[tuple[Any, Any]], kind: str = "") -> Tensors:
 
 def _last_logits(model: TransformerModel, states: Any) -> Tensors:
     """Return the logits (batch, 1, vocab_size) of the last token: decoding needs no others."""
-    return model.head({"last_hidden_state": states[:, -1:]})
+    head: Any = model.head
+    return head({"last_hidden_state": states[:, -1:]})
 
 
 def _causal_step(model: TransformerModel) -> Graph:

@@ -107,7 +107,9 @@ def _output_shapes(model: TransformerModel) -> dict[str, list[int | str]]:
     shapes = []
     for size in sizes:
         inputs = {
-            name: keras.ops.zeros([size.get(axis, axis) for axis in spec.shape], spec.dtype)
+            name: keras.ops.zeros(
+                [size[axis] if isinstance(axis, str) else axis for axis in spec.shape], spec.dtype
+            )
             for name, spec in model.signature().items()
         }
         shapes.append({name: tuple(tensor.shape) for name, tensor in model(inputs).items()})

@@ -15,7 +15,7 @@ from kzoo.training import objectives
 class HeadOptions(NamedTuple):
     """What a user may say of a head."""
 
-    num_classes: int | None
+    num_classes: int
     pooling: str
 
 

@@ -109,8 +109,9 @@ class Transformer(Backbone):
         x = self._embed(inputs["decoder_input_ids"], past, training)
         bias = causal_bias(length, past + length)
         memory_bias = padding_bias(inputs.get("attention_mask"))
-        caches = caches or [None] * len(self.decoder_blocks)
-        for block, memory, cache in zip(self.decoder_blocks, memories, caches, strict=True):
+        for block, memory, cache in zip(
+            self.decoder_blocks, memories, caches or self.no_caches(), strict=True
+        ):
             x = block(x, bias=bias, memory=memory, memory_bias=memory_bias, cache=cache, training=training)
         return self.decoder_norm(x) if self.decoder_norm is not None else x
 

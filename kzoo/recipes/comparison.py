@@ -61,7 +61,7 @@ def compare(
     }
     logits = {name: _in_batches(run, pixel_values, max(batch_sizes)) for name, run in runs.items()}
     answers = {name: array.argmax(axis=-1) for name, array in logits.items()}
-    seconds = {name: {} for name in runs}
+    seconds: dict[str, dict[int, float]] = {name: {} for name in runs}
     for size in batch_sizes:
         for name, median in _medians(runs, pixel_values[:size]).items():
             seconds[name][size] = median

@@ -138,11 +138,11 @@ def _draw(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 7.5), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[3, 2])
-    left, right = top.subfigures(1, 2, width_ratios=[2, 3])
+    rows: Any = figure.subfigures(2, 1, height_ratios=[3, 2])
+    left, right = rows[0].subfigures(1, 2, width_ratios=[2, 3])
     _draw_curve(left, result)
     _draw_predictions(right, model, test, pixels)
-    _draw_attention(bottom, model, test, pixels)
+    _draw_attention(rows[1], model, test, pixels)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)
     write(path, picture.getvalue())

@@ -18,9 +18,9 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class TargetContext:
-    """What targets are made with: class names, and for target texts a way to encode them."""
+    """What targets are made with: classes (0 where a task has none), and for target texts a way to encode them."""
 
-    num_classes: int | None
+    num_classes: int
     labels: Sequence[str] | None
     encode_texts: Callable[[Any], dict[str, np.ndarray]]
     is_text: Callable[[Any], bool]
