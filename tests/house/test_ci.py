@@ -33,9 +33,3 @@ def test_a_missing_package_is_a_failure_there_and_a_skip_elsewhere(monkeypatch):
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="needs no_such_package"):
         require("no_such_package")
-
-
-def test_there_is_no_other_way_to_skip_for_want_of_a_package():
-    for file in (CHECKOUT / "tests").rglob("*.py"):
-        skips = "importor" + "skip"
-        assert skips not in file.read_text(encoding="utf-8"), f"{file}: use tests.optional.require"
