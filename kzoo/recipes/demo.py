@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,28 +94,32 @@ def _metrics(result: RunResult) -> dict[str, Any]:
     return json.loads((result.directory / "metrics.json").read_text(encoding="utf-8"))
 
 
+def table_rows(comparison: Comparison, examples: int) -> list[tuple[str, str, str]]:
+    """Return what the table says: a name, Keras' figure and ONNX Runtime's, for each line."""
+
+    def row(name: str, shown: Callable[[Side], str]) -> tuple[str, str, str]:
+        return name, shown(comparison.keras), shown(comparison.onnx)
+
+    rows = [
+        row(f"accuracy on {examples} test images", lambda side: f"{side.accuracy:.2%}"),
+        row("size on disk (Keras: with optimizer state)", lambda side: f"{side.size_bytes / 1e3:,.0f} kB"),
+    ]
+    for batch in comparison.onnx.seconds:
+        name = f"median latency, batch of {batch}"
+        rows.append(row(name, lambda side, batch=batch: f"{1000 * side.seconds[batch]:.2f} ms"))
+    return [
+        *rows,
+        ("largest difference of a logit", "", f"{comparison.largest_difference:.1e}"),
+        ("equal answers", "", f"{comparison.agreement:.2%}"),
+    ]
+
+
 def _table(comparison: Comparison, examples: int) -> Table:
     table = Table("", "Keras", "ONNX Runtime", title="Handwritten digits", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
-    sides = (comparison.keras, comparison.onnx)
-
-    def row(name: str, shown: Any) -> None:
-        table.add_row(name, *(shown(side) for side in sides))
-
-    def milliseconds(size: int) -> Any:
-        return lambda side: f"{1000 * side.seconds[size]:.2f} ms"
-
-    def size(side: Side) -> str:
-        return f"{side.size_bytes / 1e3:,.0f} kB"
-
-    row(f"accuracy on {examples} test images", lambda side: f"{side.accuracy:.2%}")
-    row("size on disk (Keras: with optimizer state)", size)
-    for batch in comparison.onnx.seconds:
-        row(f"median latency, batch of {batch}", milliseconds(batch))
-    table.add_section()
-    table.add_row("largest difference of a logit", "", f"{comparison.largest_difference:.1e}")
-    table.add_row("equal answers", "", f"{comparison.agreement:.2%}")
+    for row in table_rows(comparison, examples):
+        table.add_row(*row)
     return table
 
 
