@@ -51,7 +51,7 @@ class BatchEncoder:
             inputs["pixel_values"] = self._pixels(inputs["pixel_values"])
         for name, value in inputs.items():
             if isinstance(value, list):
-                inputs[name] = np.asarray(value)
+                inputs[name] = _as_array(name, value)
             if name.endswith("input_ids") and self.max_length is not None and np.ndim(value) == 2:
                 _check_length(np.shape(value)[1], self.max_length)
         return inputs
@@ -104,6 +104,20 @@ class BatchEncoder:
             is_text=is_text,
             start_id=self.tokenizer.start_id if self.tokenizer is not None else None,
         )
+
+
+def _as_array(name: str, rows: list[Any]) -> np.ndarray:
+    try:
+        array = np.asarray(rows)
+    except ValueError:
+        raise KzooError(
+            f"The rows of {name} differ in length: pad them, and give an attention_mask."
+        ) from None
+    if array.dtype.kind not in "biuf":
+        raise KzooError(
+            f"{name} holds what is no number, such as {array.flat[0]!r}: give numbers, or texts alone."
+        )
+    return array
 
 
 def _check_length(length: int, max_length: int) -> None:

@@ -211,6 +211,11 @@ def encode(
         encoded = encoder(x, y, sample_weight)
         return KerasData(*encoded)
     texts = to_texts(x)
+    for index, text in enumerate(texts):
+        if not isinstance(text, (str, tuple)):
+            raise KzooError(
+                f"Text {index} is of type {type(text).__name__}; expected a string or a pair of them."
+            )
     length = None
     if one_length:
         length = max(

@@ -6,11 +6,15 @@ import keras
 import numpy as np
 import pytest
 
-from kzoo.errors import KzooError
-from tests.models.tiny import FAMILIES, make_inputs, outputs, tiny
+from tests.models.tiny import outputs, tiny
 from tests.training.sources import BATCH, LABELS, SOURCES, STEPS, TEXTS
 
 pytestmark = pytest.mark.backend
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="session")
@@ -61,3 +65,143 @@ def test_evaluate_and_predict_take(compiled, arrays, source):
     assert logits.shape == (len(TEXTS), 2)
     alone = outputs(compiled, {name: value[-1:] for name, value in arrays.items()})["logits"]
     np.testing.assert_allclose(logits[-1:], alone, atol=1e-4)
+
+
+def test_it_learns_to_classify_texts(wordpiece):
+    model = tiny("Bert", num_layers=1, tokenizer=wordpiece)
+    texts, names = [f"the {word} runs in the park" for word in ["dog", "cat"]] * 16, ["canine", "feline"] * 16
+    history = model.fit(texts, names, epochs=6, batch_size=8, verbose=0).history
+    assert model.labels == ["canine", "feline"]
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    assert model.evaluate(texts, names, verbose=0)[1] == 1.0
+    logits = model.predict(["a dog", "a cat"], verbose=0)["logits"]
+    assert logits.argmax(axis=1).tolist() == [0, 1]
+
+
+def test_it_learns_several_labels_each(wordpiece):
+    model = tiny("Bert", num_layers=1, task="multilabel", labels=["dog", "park"], tokenizer=wordpiece)
+    texts = ["the dog in the park", "a dog", "in the park", "a cat"] * 8
+    labels = [["dog", "park"], ["dog"], ["park"], []] * 8
+    history = model.fit(texts, labels, epochs=16, batch_size=8, verbose=0).history
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    logits = model.predict(texts[:4], verbose=0)["logits"]
+    assert (logits > 0).tolist() == [[True, True], [True, False], [False, True], [False, False]]
+
+
+def test_it_learns_to_classify_images():
+    model = tiny("ViT", num_layers=1, num_classes=2)
+    rng = np.random.default_rng(0)
+    dark = rng.integers(0, 80, (32, 8, 8, 3))
+    images = np.concatenate([dark, 255 - dark]).astype("uint8")
+    labels = [0] * 32 + [1] * 32
+    history = model.fit(images, labels, epochs=4, batch_size=16, verbose=0).history
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    assert model.predict(images[[0, -1]], verbose=0)["logits"].argmax(axis=1).tolist() == [0, 1]
+
+
+def test_it_learns_to_continue_texts(bpe):
+    model = tiny("GPT2", num_layers=1, tokenizer=bpe)
+    history = model.fit(["the dog runs in the park"] * 32, epochs=16, batch_size=8, verbose=0).history
+    assert set(history) == {"loss", "token_accuracy"}
+    assert history["loss"][-1] < 0.7 * history["loss"][0]
+    assert history["token_accuracy"][-1] > history["token_accuracy"][0] + 0.1
+
+
+def test_it_learns_to_translate(bpe):
+    model = tiny("Transformer", num_layers=1, tokenizer=bpe)
+    pairs = {"the dog": "a cat", "the park": "two birds"}
+    sources, targets = list(pairs) * 16, list(pairs.values()) * 16
+    history = model.fit(sources, targets, epochs=16, batch_size=8, verbose=0).history
+    assert history["loss"][-1] < 0.6 * history["loss"][0]
+    assert history["token_accuracy"][-1] > history["token_accuracy"][0] + 0.1
+
+
+def test_a_second_fit_trains_again(wordpiece):
+    model = tiny("Bert", num_layers=1, tokenizer=wordpiece)
+    model.fit(TEXTS, LABELS, batch_size=BATCH, verbose=0)
+    before = model.get_weights()
+    model.fit(TEXTS, LABELS, batch_size=BATCH, epochs=2, verbose=0)
+    assert int(model.optimizer.iterations) == 2 * STEPS
+    assert any(not np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
+
+
+def test_a_fit_that_goes_on_keeps_its_optimizer(wordpiece):
+    model = tiny("Bert", num_layers=1, tokenizer=wordpiece)
+    model.fit(TEXTS, LABELS, batch_size=BATCH, verbose=0)
+    model.fit(TEXTS, LABELS, batch_size=BATCH, initial_epoch=1, epochs=2, verbose=0)
+    assert int(model.optimizer.iterations) == 2 * STEPS
+
+
+def test_the_users_own_compile_is_kept(compiled):
+    optimizer = compiled.optimizer
+    compiled.fit(TEXTS, LABELS, batch_size=BATCH, verbose=0)
+    assert compiled.optimizer is optimizer
+    assert isinstance(optimizer, keras.optimizers.SGD)
+
+
+@pytest.mark.parametrize("names", [False, True], ids=["ids", "names"])
+def test_validation_data(compiled, names):
+    labels = ["cat" if label else "dog" for label in LABELS] if names else LABELS
+    compiled.labels = ["dog", "cat"]
+    held = (["a cat sleeps", "the dog"], labels[1::-1])
+    arguments = {"batch_size": BATCH, "verbose": 0}
+    history = compiled.fit(TEXTS, labels, validation_data=held, **arguments).history
+    loss, accuracy = compiled.evaluate(*held, verbose=0)
+    assert history["val_loss"] == pytest.approx([loss], abs=1e-4)
+    assert history["val_accuracy"] == pytest.approx([accuracy])
+
+
+@pytest.mark.parametrize("source", ["tf.data of texts", "PyDataset of texts", "DataLoader of texts"])
+def test_validation_datasets(compiled, arrays, source):
+    data = SOURCES[source](arrays)["x"]
+    history = compiled.fit(TEXTS, LABELS, batch_size=BATCH, validation_data=data, verbose=0).history
+    loss = compiled.evaluate(TEXTS, LABELS, batch_size=BATCH, verbose=0)[0]
+    assert history["val_loss"] == pytest.approx([loss], abs=1e-4)
+
+
+@pytest.mark.parametrize("source", ["texts", "numpy texts", "array dict"])
+def test_validation_split_takes_the_last_ones(compiled, arrays, source):
+    arguments = {**SOURCES[source](arrays), "verbose": 0}
+    steps = int(compiled.optimizer.iterations)
+    history = compiled.fit(**arguments, validation_split=1 / 3).history
+    assert int(compiled.optimizer.iterations) - steps == STEPS - 1
+    loss = compiled.evaluate(TEXTS[-BATCH:], LABELS[-BATCH:], verbose=0)[0]
+    assert history["val_loss"] == pytest.approx([loss], abs=1e-4)
+
+
+def test_examples_of_weight_0_teach_nothing(compiled):
+    before = compiled.get_weights()
+    compiled.fit(TEXTS, LABELS, sample_weight=[0.0] * len(TEXTS), batch_size=BATCH, verbose=0)
+    for old, new in zip(before, compiled.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    kept = np.array([1.0] * BATCH + [0.0] * (len(TEXTS) - BATCH))
+    weighted = compiled.evaluate(TEXTS, LABELS, sample_weight=kept, batch_size=len(TEXTS), verbose=0)[0]
+    alone = compiled.evaluate(TEXTS[:BATCH], LABELS[:BATCH], verbose=0)[0]
+    assert weighted * len(TEXTS) == pytest.approx(alone * BATCH, rel=1e-3)
+
+
+def test_predict_keeps_the_order_of_texts(compiled):
+    texts = ["the dog runs in the park and in the old tree", "a cat", "two birds sing", "the bank"]
+    logits = compiled.predict(texts, batch_size=2, verbose=0)["logits"]
+    for text, row in zip(texts, logits, strict=True):
+        np.testing.assert_allclose(compiled.predict([text], verbose=0)["logits"][0], row, atol=1e-4)
+
+
+def test_predict_joins_sequences_of_different_lengths(wordpiece):
+    model = tiny("Bert", num_layers=1, task="features", tokenizer=wordpiece)
+    states = model.predict(TEXTS[-2:] + TEXTS[:2], batch_size=2, verbose=0)["last_hidden_state"]
+    assert states.shape == (4, 16, 16)
+
+
+def test_pairs_of_texts(compiled):
+    pairs = [("the dog", "a cat"), ("a cat", "the dog")]
+    logits = compiled.predict(pairs, verbose=0)["logits"]
+    assert np.abs(logits[0] - logits[1]).max() > 1e-6
+    assert np.abs(logits[0] - compiled.predict(["the dog a cat"], verbose=0)["logits"][0]).max() > 1e-6
+
+
+def test_mixed_precision_trains(wordpiece):
+    model = tiny("Bert", num_layers=1, tokenizer=wordpiece, dtype="mixed_bfloat16")
+    losses = model.fit(TEXTS, LABELS, batch_size=BATCH, epochs=3, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
