@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TITLE = "Classify images"
 TASKS = frozenset({"image_classification"})
-COMMAND = "kzoo train models/digits/recipe.toml --publish"
+COMMAND = "kzoo demo --no-serve && kzoo serve runs/digits/*"
 TOP_K = 5
 
 

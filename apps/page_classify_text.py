@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TITLE = "Classify text"
 TASKS = frozenset({"classification"})
-COMMAND = "kzoo train models/topic/recipe.toml --publish"
+COMMAND = "kzoo train recipe.toml --publish   # docs/recipes.md, text and labels"
 EXAMPLES = (
     "Shares fell sharply on Monday after the bank warned of lower profits.",
     "The striker scored twice in the last ten minutes of the match.",

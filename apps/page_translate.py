@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TITLE = "Translate"
 TASKS = frozenset({"seq2seq"})
-COMMAND = "kzoo train models/translate-en-de/recipe.toml --publish"
+COMMAND = "kzoo train recipe.toml --publish   # docs/recipes.md, translation"
 EXAMPLES = (
     "A dog runs through the snow.",
     "Two children are playing football in the park.",

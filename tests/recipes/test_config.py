@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from kzoo import KzooError
@@ -143,3 +146,14 @@ def test_overrides_leave_the_original_alone():
 def test_overrides_that_are_none(override):
     with pytest.raises(KzooError, match=r"override|is a value, not a section"):
         apply_overrides({"a": {"b": 1}}, [override])
+
+
+def test_the_recipes_in_the_documents_are_valid(tmp_path):
+    document = Path(__file__).parents[2] / "docs" / "recipes.md"
+    recipes = re.findall(r"```toml\n(.*?)```", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    tasks = []
+    for index, recipe in enumerate(recipes):
+        path = tmp_path / f"{index}.toml"
+        path.write_text(recipe, encoding="utf-8")
+        tasks.append(load_recipe(path).task)
+    assert tasks == ["classification", "seq2seq", "image_classification"]
