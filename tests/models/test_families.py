@@ -55,10 +55,10 @@ def test_a_bare_array_and_left_out_inputs_mean_the_same(family):
             np.testing.assert_allclose(value, bare[name], atol=1e-5)
 
 
-@pytest.mark.parametrize(("family", "task"), CARRIED)
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_is_finite_and_close(family, task, dtype):
-    exact, mixed = shaken(tiny(family, task=task)), tiny(family, task=task, dtype=dtype)
+def test_mixed_precision_is_finite_and_close(family, dtype):
+    exact, mixed = shaken(tiny(family)), tiny(family, dtype=dtype)
     mixed.set_weights(exact.get_weights())
     inputs = make_inputs(exact)
     expected, got = outputs(exact, inputs), outputs(mixed, inputs)
@@ -97,10 +97,13 @@ def test_padding_changes_nothing(family, task):
         np.testing.assert_allclose(kept, value, atol=1e-5)
 
 
-@pytest.mark.parametrize(("family", "task"), [(family, task) for family, task in CARRIED if family in TEXT])
+@pytest.mark.parametrize(
+    ("family", "task"),
+    [("Bert", "classification"), ("Bert", "embedding"), *((name, None) for name in TEXT[1:])],
+)
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
 def test_a_row_of_nothing_but_padding_is_finite(family, task, dtype):
-    model = shaken(tiny(family, task=task, dtype=dtype))
+    model = shaken(tiny(family, dtype=dtype, **({"task": task} if task else {})))
     inputs = make_inputs(model)
     inputs["attention_mask"][1] = 0
     got = outputs(model, inputs)
@@ -190,9 +193,9 @@ def test_too_long_a_sequence(family):
         model(inputs)
 
 
-@pytest.mark.parametrize(("family", "task"), CARRIED)
-def test_training_mode_drops_out_and_inference_does_not(family, task):
-    model = shaken(tiny(family, task=task, dropout=0.5))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_mode_drops_out_and_inference_does_not(family):
+    model = shaken(tiny(family, dropout=0.5))
     inputs = make_inputs(model)
     for name, value in outputs(model, inputs).items():
         np.testing.assert_array_equal(value, outputs(model, inputs)[name])

@@ -326,6 +326,7 @@ def test_images_that_are_not_normalized(checkpoint):
     assert (settings.mean, settings.std) == ([0.0], [1.0])
 
 
+@pytest.mark.slow
 def test_a_loaded_model_learns(checkpoint, wordpiece):
     model = from_pretrained(checkpoint("BertForSequenceClassification"), tokenizer=wordpiece, dropout=0.0)
     before = states(model)
