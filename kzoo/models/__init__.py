@@ -23,7 +23,8 @@ except (ImportError, ValueError) as error:
         "'kzoo[jax]' or 'kzoo[torch]' for another one, with KERAS_BACKEND set to jax or torch."
     ) from error
 
-from kzoo.models.base import Backbone, Config, InputSpec, TransformerModel
+from kzoo.models.backbone import Backbone, Config, InputSpec
+from kzoo.models.base import TransformerModel
 from kzoo.models.bert import (
     Bert,
     BertConfig,

@@ -9,7 +9,8 @@ import keras
 from keras import ops
 
 from kzoo.layers import PositionEmbedding, TokenEmbedding, check_length, padding_bias
-from kzoo.models.base import Backbone, Config, InputSpec, TransformerModel
+from kzoo.models.backbone import Backbone, Config, InputSpec
+from kzoo.models.base import TransformerModel
 from kzoo.models.registry import build, register_model
 
 

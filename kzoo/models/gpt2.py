@@ -18,7 +18,8 @@ from kzoo.layers import (
     combine_biases,
     padding_bias,
 )
-from kzoo.models.base import Backbone, Config, InputSpec, TransformerModel
+from kzoo.models.backbone import Backbone, Config, InputSpec
+from kzoo.models.base import TransformerModel
 from kzoo.models.registry import build, register_model
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kzoo.layers import KeyValueCache
-from kzoo.models.base import InputSpec, TransformerModel
+from kzoo.models.backbone import InputSpec
+from kzoo.models.base import TransformerModel
 
 Tensors = dict[str, Any]
 

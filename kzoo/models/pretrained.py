@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from kzoo.errors import KzooError
-from kzoo.models.base import Backbone, TransformerModel
+from kzoo.models.backbone import Backbone
+from kzoo.models.base import TransformerModel
 from kzoo.models.bert import Bert
 from kzoo.models.gpt2 import GPT2
 from kzoo.models.registry import build

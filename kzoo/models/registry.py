@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from kzoo.errors import KzooError, did_you_mean
-from kzoo.models.base import Backbone, TransformerModel
+from kzoo.models.backbone import Backbone
+from kzoo.models.base import TransformerModel
 from kzoo.models.tasks import TASKS
 
 Variant = Callable[..., TransformerModel]

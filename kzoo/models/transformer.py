@@ -19,7 +19,8 @@ from kzoo.layers import (
     padding_bias,
     sinusoids,
 )
-from kzoo.models.base import Backbone, Config, InputSpec, TransformerModel
+from kzoo.models.backbone import Backbone, Config, InputSpec
+from kzoo.models.base import TransformerModel
 from kzoo.models.registry import build, register_model
 
 

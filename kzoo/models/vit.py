@@ -10,7 +10,8 @@ from keras import ops
 
 from kzoo.errors import KzooError
 from kzoo.layers import PatchEmbedding, PositionEmbedding
-from kzoo.models.base import Backbone, Config, InputSpec, TransformerModel
+from kzoo.models.backbone import Backbone, Config, InputSpec
+from kzoo.models.base import TransformerModel
 from kzoo.models.registry import build, register_model
 
 
