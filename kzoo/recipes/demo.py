@@ -105,8 +105,8 @@ def table_rows(comparison: Comparison, examples: int) -> list[tuple[str, str, st
         row("size on disk (Keras: with optimizer state)", lambda side: f"{side.size_bytes / 1e3:,.0f} kB"),
     ]
     for batch in comparison.onnx.seconds:
-        name = f"median latency, batch of {batch}"
-        rows.append(row(name, lambda side, batch=batch: f"{1000 * side.seconds[batch]:.2f} ms"))
+        keras, onnx = (f"{1000 * side.seconds[batch]:.2f} ms" for side in (comparison.keras, comparison.onnx))
+        rows.append((f"median latency, batch of {batch}", keras, onnx))
     return [
         *rows,
         ("largest difference of a logit", "", f"{comparison.largest_difference:.1e}"),
