@@ -59,9 +59,8 @@ def moved_by_decay(model):
 
 
 @pytest.mark.backend
-@pytest.mark.parametrize("family", ["Bert", "ViT"])
-def test_weight_decay_leaves_biases_and_norms_alone(tmp_path, family):
-    model = shaken(tiny(family, num_layers=1))
+def test_weight_decay_leaves_biases_and_norms_alone(tmp_path):
+    model = shaken(tiny("Bert", num_layers=1))
     model.save(tmp_path / "model.keras")
     for each in (model, kzoo.models.load(tmp_path / "model.keras")):
         decayed = {path.rsplit("/", 1)[1] for path in moved_by_decay(each)}
