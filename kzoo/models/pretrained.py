@@ -63,9 +63,13 @@ def from_pretrained(
 
     made_for = _made_for(checkpoint.config, family)
     task = task or (made_for if made_for in backbone.tasks else backbone.tasks[0])
-    head = _head_options(checkpoint, family, tensors) if task in TASKS and TASKS[task].has_classes else {}
-    if head and _wanted_classes(overrides) not in (None, head["num_classes"]):
-        head = {}
+    classes = (
+        _head_classes(checkpoint, family, tensors) if task in TASKS and TASKS[task].has_classes else None
+    )
+    head: dict[str, Any] = {}
+    if classes is not None and _wanted_classes(overrides) in (None, classes):
+        labels = None if "labels" in overrides else _labels(checkpoint.config, classes)
+        head = {"num_classes": classes, "labels": labels}
     if head and made_for not in backbone.tasks:
         raise KzooError(
             f"config.json says problem_type='{checkpoint.config['problem_type']}', a task that kzoo's "
@@ -100,14 +104,13 @@ def _made_for(config: Mapping[str, Any], family: Family) -> str | None:
     return {"single_label_classification": task, "multi_label_classification": "multilabel"}.get(problem)
 
 
-def _head_options(checkpoint: Checkpoint, family: Family, tensors: Mapping[str, str]) -> dict[str, Any]:
-    """Return the classes of the checkpoint's head; empty if it has no head, or that of another task."""
+def _head_classes(checkpoint: Checkpoint, family: Family, tensors: Mapping[str, str]) -> int | None:
+    """Return the number of classes of the checkpoint's head; None if it has no head, or that of another task."""
     architectures = checkpoint.config.get("architectures") or list(family.heads)
     kernel = next((source.tensor for source in family.head.values() if source.tensor in tensors), None)
     if kernel is None or not family.heads.keys() & set(architectures):
-        return {}
-    num_classes = len(checkpoint.read(tensors[kernel]))
-    return {"num_classes": num_classes, "labels": _labels(checkpoint.config, num_classes)}
+        return None
+    return len(checkpoint.read(tensors[kernel]))
 
 
 def _labels(config: Mapping[str, Any], num_classes: int) -> list[str] | None:
@@ -118,7 +121,7 @@ def _labels(config: Mapping[str, Any], num_classes: int) -> list[str] | None:
     if not isinstance(names, dict) or set(names) != {str(index) for index in range(num_classes)}:
         raise KzooError(
             f"config.json says id2label={names!r}; the head has {num_classes} classes, so kzoo expects the keys "
-            f"0 to {num_classes - 1}."
+            f"0 to {num_classes - 1}: pass labels=[...] to name them yourself."
         )
     labels = [str(names[str(index)]) for index in range(num_classes)]
     return None if labels == [f"LABEL_{index}" for index in range(num_classes)] else labels

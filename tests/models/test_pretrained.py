@@ -169,8 +169,9 @@ def test_the_classes_names(checkpoint):
 
 def test_names_that_do_not_count_up_to_the_classes(checkpoint):
     folder = edit_config(checkpoint("BertForSequenceClassification"), id2label={"0": "a", "5": "b"})
-    with pytest.raises(KzooError, match=r"id2label=.*the keys 0 to 1"):
+    with pytest.raises(KzooError, match=r"id2label=.*the keys 0 to 1: pass labels="):
         from_pretrained(folder)
+    assert from_pretrained(folder, labels=["a", "b"]).labels == ["a", "b"]
 
 
 def test_another_number_of_classes_starts_a_fresh_head(checkpoint):
