@@ -164,12 +164,13 @@ def test_the_browser_refuses_other_hosts(browser, service_url):
 
 def test_without_bundles_each_page_says_what_makes_one(page):
     from kzoo.apps import launch
+    from kzoo.apps.gallery import PAGES
 
     with launch([], port=0, open_browser=False, block=False) as server:
         page.goto(server.url)
-        for tab in ("Translate", "Classify text", "Classify images"):
-            page.get_by_role("tab", name=tab).click()
-            shown(page, "kzoo train models/")
+        for kind in PAGES:
+            open_tab(page, kind.TITLE)
+            shown(page, kind.COMMAND)
             assert page.locator(".gradio-container").bounding_box()["width"] > 1000
 
 
