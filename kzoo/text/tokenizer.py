@@ -41,12 +41,21 @@ class Encoding:
         attention_mask: int32 (batch, length), 1 for real tokens and 0 for padding.
         token_type_ids: int32 (batch, length), 1 for the tokens of a pair's second text.
         truncated: bool (batch,), whether the text was cut to `max_length`.
+        offsets: int32 (batch, length, 2), where each token's characters start and end in its own text; 0, 0 for
+            special tokens and padding. These last three are None unless `encode` was asked for them.
+        sequence_ids: int32 (batch, length), 0 for tokens of the text or a pair's first, 1 for those of its
+            second, -1 for special tokens and padding.
+        word_ids: int32 (batch, length), the place of the token's word among its own text's words; -1 where
+            `sequence_ids` is.
     """
 
     input_ids: np.ndarray
     attention_mask: np.ndarray
     token_type_ids: np.ndarray
     truncated: np.ndarray
+    offsets: np.ndarray | None = None
+    sequence_ids: np.ndarray | None = None
+    word_ids: np.ndarray | None = None
 
 
 class Tokenizer:
@@ -160,6 +169,7 @@ class Tokenizer:
         pad_to_multiple_of: int = 1,
         special_tokens: bool = True,
         keep: Literal["first", "last"] = "first",
+        offsets: bool = False,
     ) -> Encoding:
         """Turn texts into one padded batch of token ids.
 
@@ -171,6 +181,7 @@ class Tokenizer:
                 `max_length`.
             special_tokens: add the tokenizer's own, such as `[CLS]` and `[SEP]`.
             keep: which end of a text survives the cut.
+            offsets: say of each token which characters, text and word it comes from; slower.
 
         Raises:
             KzooError: if `texts` is empty or holds anything else than strings and pairs.
@@ -178,38 +189,28 @@ class Tokenizer:
         if isinstance(texts, str) or len(texts) == 0:
             raise KzooError(f"encode takes a list with at least one text; got {texts!r}.")
         items = [check_text(text, index) for index, text in enumerate(texts)]
-        encodings = self._backend.encode_batch_fast(items, add_special_tokens=special_tokens)
-        truncated = np.array([len(encoding.ids) > max_length for encoding in encodings])
+        encode = self._backend.encode_batch if offsets else self._backend.encode_batch_fast
+        encodings = encode(items, add_special_tokens=special_tokens)
+        sizes = np.array([len(encoding.ids) for encoding in encodings])
+        truncated = sizes > max_length
+        kept: list[Any] = [slice(None)] * len(items)
         for index in np.flatnonzero(truncated):
-            encodings[index] = self._cut(items[index], max_length, special_tokens, keep)
+            if not offsets:  # the fast way does not say which tokens are special
+                parts = _parts(items[index])
+                encodings[index] = self._backend.encode(*parts, add_special_tokens=special_tokens)
+            kept[index] = _kept(encodings[index], max_length, keep)
+            sizes[index] = len(kept[index])
 
-        longest = max(1, *(len(encoding.ids) for encoding in encodings))
+        longest = max(1, sizes.max())
         length = max(longest, min(max_length, -(-longest // pad_to_multiple_of) * pad_to_multiple_of))
         input_ids = np.full((len(items), length), self.pad_id, np.int32)
-        attention_mask = np.zeros((len(items), length), np.int32)
+        attention_mask = (np.arange(length) < sizes[:, None]).astype(np.int32)
         token_type_ids = np.zeros((len(items), length), np.int32)
         for row, encoding in enumerate(encodings):
-            size = len(encoding.ids)
-            input_ids[row, :size] = encoding.ids
-            attention_mask[row, :size] = 1
-            token_type_ids[row, :size] = encoding.type_ids
-        return Encoding(input_ids, attention_mask, token_type_ids, truncated)
-
-    def _cut(self, text: Text, max_length: int, special_tokens: bool, keep: str) -> tokenizers.Encoding:
-        """Encode one text that is too long, cutting before the special tokens are added."""
-        parts = [self._backend.encode(p, add_special_tokens=False) for p in _parts(text)]
-        special = self._backend.num_special_tokens_to_add(len(parts) == 2) if special_tokens else 0
-        room = max_length - special
-        if room < len(parts):
-            raise KzooError(
-                f"max_length is {max_length}: too short for {len(parts)} token(s) of text "
-                f"and the {special} special tokens that this tokenizer adds."
-            )
-        direction = "right" if keep == "first" else "left"
-        for part, size in zip(parts, _shares([len(p.ids) for p in parts], room), strict=True):
-            part.truncate(size, direction=direction)
-        second = parts[1] if len(parts) == 2 else None
-        return self._backend.post_process(parts[0], second, special_tokens)
+            input_ids[row, : sizes[row]] = np.array(encoding.ids, np.int32)[kept[row]]
+            token_type_ids[row, : sizes[row]] = np.array(encoding.type_ids, np.int32)[kept[row]]
+        origins = _origins(encodings, kept, sizes, length) if offsets else ()
+        return Encoding(input_ids, attention_mask, token_type_ids, truncated, *origins)
 
     def decode(self, ids: Sequence[int] | np.ndarray, skip_special_tokens: bool = True) -> str:
         """Turn token ids (length,) back into text."""
@@ -302,6 +303,44 @@ def _checked(texts: Iterable[str]) -> Iterator[str]:
         yield text
     if empty:
         raise KzooError("There is no text to train a tokenizer on.")
+
+
+def _kept(encoding: tokenizers.Encoding, max_length: int, keep: str) -> np.ndarray:
+    """Return which tokens of a text, or pair, that is too long stay: all special ones, and what has room."""
+    sequence_ids = _or_minus_one(encoding.sequence_ids)
+    parts = [np.flatnonzero(sequence_ids == part) for part in range(encoding.n_sequences)]
+    special = np.flatnonzero(sequence_ids == -1)
+    room = max_length - len(special)
+    if room < len(parts):
+        raise KzooError(
+            f"max_length is {max_length}: too short for {len(parts)} token(s) of text "
+            f"and the {len(special)} special tokens that this tokenizer adds."
+        )
+    shares = _shares([len(part) for part in parts], room)
+    ends = [
+        part[:n] if keep == "first" else part[len(part) - n :] for part, n in zip(parts, shares, strict=True)
+    ]
+    return np.sort(np.concatenate([special, *ends]))
+
+
+def _origins(
+    encodings: Sequence[tokenizers.Encoding], kept: Sequence[Any], sizes: np.ndarray, length: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the offsets, sequence ids and word ids of a padded batch."""
+    offsets = np.zeros((len(encodings), length, 2), np.int32)
+    sequence_ids = np.full((len(encodings), length), -1, np.int32)
+    word_ids = np.full((len(encodings), length), -1, np.int32)
+    for row, (encoding, size) in enumerate(zip(encodings, sizes, strict=True)):
+        sequence_ids[row, :size] = _or_minus_one(encoding.sequence_ids)[kept[row]]
+        offsets[row, :size] = np.array(encoding.offsets, np.int32).reshape(-1, 2)[kept[row]]
+        word_ids[row, :size] = _or_minus_one(encoding.word_ids)[kept[row]]
+    special = sequence_ids == -1
+    offsets[special], word_ids[special] = 0, -1
+    return offsets, sequence_ids, word_ids
+
+
+def _or_minus_one(values: Sequence[int | None]) -> np.ndarray:
+    return np.array([-1 if value is None else value for value in values], np.int32)
 
 
 def _shares(sizes: list[int], room: int) -> list[int]:

@@ -237,3 +237,35 @@ def test_wordpiece_learns_common_words_whole():
     ids = tokenizer.encode(["the dog runs, 你"], max_length=20, special_tokens=False).input_ids[0]
     assert [tokenizer.decode([token]) for token in ids] == ["the", "dog", "runs", ",", "你"]
     assert tokenizer.token_id("##.") is None and tokenizer.token_id("##你") is None
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+@pytest.mark.parametrize("max_length", [60, 9])
+def test_offsets_point_at_each_tokens_characters(kind, max_length, request):
+    tokenizer = request.getfixturevalue(kind)
+    pair = ("the  dog runs", "a cat")
+    encoding = tokenizer.encode([pair, "the dog"], max_length=max_length, offsets=True)
+    for row, texts in enumerate([pair, ("the dog",)]):
+        for token, (start, end), text, word in zip(
+            encoding.input_ids[row],
+            encoding.offsets[row],
+            encoding.sequence_ids[row],
+            encoding.word_ids[row],
+            strict=True,
+        ):
+            if text == -1:
+                assert (start, end, word) == (0, 0, -1)
+                assert token in (tokenizer.pad_id, tokenizer.start_id, tokenizer.end_id)
+            else:
+                piece = tokenizer.decode([token]).removeprefix("##")
+                assert texts[text][start:end].strip() == piece.strip()
+                assert word == len(texts[text][:start].split()) or kind == "bpe"
+        assert encoding.sequence_ids[row].max() == len(texts) - 1
+    assert tokenizer.encode(["a"], max_length=9).offsets is None
+
+
+def test_offsets_count_characters_not_bytes(wordpiece):
+    encoding = wordpiece.encode(["🎉 öö dog"], max_length=20, offsets=True)
+    start, end = encoding.offsets[0][encoding.sequence_ids[0] == 0][-1]
+    assert "🎉 öö dog"[start:end] == "dog"
+    assert encoding.word_ids[0].max() == 2
