@@ -5,24 +5,38 @@ from kzoo.layers.attention import Attention, KeyValueCache, record_attention
 from kzoo.layers.embeddings import TokenEmbedding
 from kzoo.layers.feed_forward import FeedForward
 from kzoo.layers.masks import causal_bias, combine_biases, padding_bias
+from kzoo.layers.norms import NORMS, norm
 from kzoo.layers.patches import PatchEmbedding
-from kzoo.layers.positions import PositionEmbedding, check_length, sinusoids
+from kzoo.layers.positions import PositionEmbedding, check_length, sinusoids, token_positions
+from kzoo.layers.relative_positions import RelativePositionBias, alibi_bias
+from kzoo.layers.residuals import LayerScale, StochasticDepth
+from kzoo.layers.rotary import RotaryScaling, rotary_rotation, rotate
 from kzoo.layers.transformer_block import TransformerBlock
 
 __all__ = [
     "ACTIVATIONS",
+    "NORMS",
     "Attention",
     "FeedForward",
     "KeyValueCache",
+    "LayerScale",
     "PatchEmbedding",
     "PositionEmbedding",
+    "RelativePositionBias",
+    "RotaryScaling",
+    "StochasticDepth",
     "TokenEmbedding",
     "TransformerBlock",
     "activation",
+    "alibi_bias",
     "causal_bias",
     "check_length",
     "combine_biases",
+    "norm",
     "padding_bias",
     "record_attention",
+    "rotary_rotation",
+    "rotate",
     "sinusoids",
+    "token_positions",
 ]

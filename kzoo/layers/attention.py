@@ -1,4 +1,4 @@
-"""The one attention: self, cross, causal and cached (Vaswani et al., 2017, section 3.2)."""
+"""The one attention: self, cross, causal, grouped and cached (Vaswani et al., 2017, section 3.2)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 import keras
 from keras import ops
+
+from kzoo.layers.rotary import rotate
 
 _recorded: contextvars.ContextVar[list[Any] | None] = contextvars.ContextVar(
     "attention_weights", default=None
@@ -34,7 +36,7 @@ class KeyValueCache:
     """One layer's keys and values of the tokens seen so far, for decoding a token at a time.
 
     Args:
-        keys: (batch, num_heads, past, head_dim); `past` is 0 at the first step.
+        keys: (batch, num_key_value_heads, past, head_dim); `past` is 0 at the first step.
         values: the same shape.
     """
 
@@ -64,46 +66,90 @@ class Attention(keras.layers.Layer):
 
     Args:
         hidden_dim: width of inputs and outputs.
-        num_heads: number of heads; must divide `hidden_dim`.
+        num_heads: number of heads.
         dropout: rate on the attention weights while training.
+        num_key_value_heads: heads of keys and values, each shared by as many query heads (Ainslie et al., 2023);
+            `num_heads` unless given.
+        head_dim: width of a head; `hidden_dim / num_heads` unless given.
+        use_bias: whether the projections of queries, keys and values have biases.
+        output_bias: whether the output projection has one; as `use_bias` unless given.
+        scale: factor on the scores; `1 / sqrt(head_dim)` unless given.
     """
 
-    def __init__(self, hidden_dim: int, num_heads: int, dropout: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        hidden_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        num_key_value_heads: int | None = None,
+        head_dim: int | None = None,
+        use_bias: bool = True,
+        output_bias: bool | None = None,
+        scale: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         # The bias must reach the scores in float32, not cast to the policy's precision on the way in.
         super().__init__(autocast=False, **kwargs)
-        if hidden_dim % num_heads:
+        if head_dim is None and hidden_dim % num_heads:
             raise ValueError(f"hidden_dim={hidden_dim} is not a multiple of num_heads={num_heads}.")
         self.hidden_dim = hidden_dim
         self.num_heads = num_heads
-        self.head_dim = hidden_dim // num_heads
-        self.query = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name="query")
-        self.key = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name="key")
-        self.value = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name="value")
-        self.output_projection = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name="output")
+        self.num_key_value_heads = num_key_value_heads or num_heads
+        if num_heads % self.num_key_value_heads:
+            raise ValueError(f"num_heads={num_heads} is not a multiple of {num_key_value_heads=}.")
+        self.head_dim = head_dim or hidden_dim // num_heads
+        self.scale = 1.0 / math.sqrt(self.head_dim) if scale is None else scale
+
+        def dense(name: str, width: int, bias: bool = use_bias) -> keras.layers.Dense:
+            return keras.layers.Dense(width, use_bias=bias, dtype=self.dtype_policy, name=name)
+
+        self.query = dense("query", num_heads * self.head_dim)
+        self.key = dense("key", self.num_key_value_heads * self.head_dim)
+        self.value = dense("value", self.num_key_value_heads * self.head_dim)
+        self.output_projection = dense("output", hidden_dim, use_bias if output_bias is None else output_bias)
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
     def build(self, input_shape: Any) -> None:
         """Create the four projections."""
-        shape = (None, None, self.hidden_dim)
-        for projection in (self.query, self.key, self.value, self.output_projection):
-            projection.build(shape)
+        for projection in (self.query, self.key, self.value):
+            projection.build((None, None, self.hidden_dim))
+        self.output_projection.build((None, None, self.num_heads * self.head_dim))
         self.built = True
 
-    def keys_values(self, x: Any, cache: KeyValueCache | None = None) -> tuple[Any, Any]:
-        """Return keys and values (batch, num_heads, length, head_dim) of `x` (batch, length, hidden_dim).
+    def keys_values(
+        self, x: Any, cache: KeyValueCache | None = None, rotation: tuple[Any, Any] | None = None
+    ) -> tuple[Any, Any]:
+        """Return keys and values (batch, num_key_value_heads, length, head_dim) of `x` (batch, length, hidden_dim).
 
-        With a cache, those of `x` are appended to it, and all that it then holds are returned.
+        With a cache, those of `x` are appended to it, and all that it then holds are returned. A `rotation` by
+        `kzoo.layers.rotary_rotation` turns the keys of `x`.
         """
-        keys, values = self._split_heads(self.key(x)), self._split_heads(self.value(x))
+        keys = self._split_heads(self.key(x), self.num_key_value_heads)
+        values = self._split_heads(self.value(x), self.num_key_value_heads)
+        if rotation is not None:
+            keys = rotate(keys, rotation)
         return cache.extend(keys, values) if cache is not None else (keys, values)
 
-    def call(self, x: Any, keys: Any, values: Any, bias: Any = None, training: bool = False) -> Any:
+    def call(
+        self,
+        x: Any,
+        keys: Any,
+        values: Any,
+        bias: Any = None,
+        rotation: tuple[Any, Any] | None = None,
+        training: bool = False,
+    ) -> Any:
         """Attend from `x` (batch, query_length, hidden_dim) to keys and values, and return its shape.
 
-        `bias`, broadcast to (batch, num_heads, query_length, key_length), is added to the scores.
+        `bias`, broadcast to (batch, num_heads, query_length, key_length), is added to the scores; `rotation` turns
+        the queries.
         """
-        query = self._split_heads(self.query(x)) * (1.0 / math.sqrt(self.head_dim))
-        scores = ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2)))
+        query = self._split_heads(self.query(x), self.num_heads)
+        if rotation is not None:
+            query = rotate(query, rotation)
+        if self.scale != 1.0:
+            query = query * self.scale
+        scores = self._ungrouped(ops.matmul(self._grouped(query), ops.transpose(keys, (0, 1, 3, 2))), query)
         # float32 whatever the policy: the bias of hidden keys does not fit in float16.
         scores = ops.cast(scores, "float32")
         if bias is not None:
@@ -112,12 +158,27 @@ class Attention(keras.layers.Layer):
         if (recorded := _recorded.get()) is not None:
             recorded.append(weights)
         weights = self.dropout(weights, training=training)
-        return self.output_projection(self._merge_heads(ops.matmul(weights, values)))
+        attended = self._ungrouped(ops.matmul(self._grouped(weights), values), query)
+        return self.output_projection(self._merge_heads(attended))
 
-    def _split_heads(self, x: Any) -> Any:
+    def _split_heads(self, x: Any, num_heads: int) -> Any:
         length = ops.shape(x)[1]
-        return ops.transpose(ops.reshape(x, (-1, length, self.num_heads, self.head_dim)), (0, 2, 1, 3))
+        return ops.transpose(ops.reshape(x, (-1, length, num_heads, self.head_dim)), (0, 2, 1, 3))
 
     def _merge_heads(self, x: Any) -> Any:
         length = ops.shape(x)[2]
-        return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, length, self.hidden_dim))
+        return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, length, self.num_heads * self.head_dim))
+
+    # Query heads that share keys and values become one head with more queries, so that nothing is repeated.
+
+    def _grouped(self, x: Any) -> Any:
+        if self.num_key_value_heads == self.num_heads:
+            return x
+        _, heads, length, width = ops.shape(x)
+        group = heads // self.num_key_value_heads
+        return ops.reshape(x, (-1, self.num_key_value_heads, group * length, width))
+
+    def _ungrouped(self, x: Any, query: Any) -> Any:
+        if self.num_key_value_heads == self.num_heads:
+            return x
+        return ops.reshape(x, (-1, self.num_heads, ops.shape(query)[2], ops.shape(x)[3]))

@@ -22,15 +22,31 @@ def padding_bias(attention_mask: Any) -> Any:
     return ops.expand_dims(hidden * _HIDDEN, (1, 2))
 
 
-def causal_bias(query_length: Any, key_length: Any) -> Any:
+def causal_bias(query_length: Any, key_length: Any, window: int | None = None) -> Any:
     """Return a float32 bias (1, 1, query_length, key_length) that hides each query's later keys.
 
     The queries are the last `query_length` of the keys' positions, so that a cached step sees its past.
+
+    Args:
+        query_length: number of queries.
+        key_length: number of keys.
+        window: how many keys a query sees at most, its own included (Beltagy et al., 2020, section 3.1); None
+            for all that came before.
+    """
+    distance = query_key_distances(query_length, key_length)
+    hidden = distance < 0
+    if window is not None:
+        hidden = ops.logical_or(hidden, distance >= window)
+    return ops.expand_dims(ops.cast(hidden, "float32") * _HIDDEN, (0, 1))
+
+
+def query_key_distances(query_length: Any, key_length: Any) -> Any:
+    """Return how far each key lies before each query, int32 (query_length, key_length); later keys are negative.
+
+    The queries are the last `query_length` of the keys' positions.
     """
     queries = ops.arange(query_length, dtype="int32") + (key_length - query_length)
-    keys = ops.arange(key_length, dtype="int32")
-    later = ops.cast(ops.expand_dims(keys, 0) > ops.expand_dims(queries, 1), "float32")
-    return ops.expand_dims(later * _HIDDEN, (0, 1))
+    return ops.expand_dims(queries, 1) - ops.expand_dims(ops.arange(key_length, dtype="int32"), 0)
 
 
 def combine_biases(*biases: Any) -> Any:

@@ -53,6 +53,22 @@ def sinusoids(positions: Any, hidden_dim: int) -> Any:
     return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
 
 
+def token_positions(length: Any, total: Any, attention_mask: Any = None) -> Any:
+    """Return the positions of the last `length` of `total` tokens, int32 (1, length) or (batch, length).
+
+    Counted over real tokens, so that left padding does not shift a text.
+
+    Args:
+        length: number of tokens to place.
+        total: those and the ones before them.
+        attention_mask: (batch, total), 1 for real tokens; or None.
+    """
+    if attention_mask is None:
+        return ops.expand_dims(ops.arange(length, dtype="int32") + (total - length), 0)
+    counts = ops.cumsum(ops.cast(attention_mask, "int32"), axis=1)
+    return ops.maximum(counts[:, -length:] - 1, 0)
+
+
 def check_length(length: Any, max_positions: int, what: str = "sequence") -> None:
     """Raise a KzooError if a known `length` exceeds `max_positions`; a symbolic one passes."""
     if isinstance(length, int) and length > max_positions:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import keras
 
 from kzoo.errors import KzooError
-from kzoo.layers import TransformerBlock, activation
+from kzoo.layers import TransformerBlock, activation, norm
+
+_BLOCK_KNOBS = frozenset(inspect.signature(TransformerBlock).parameters) - {"kwargs"}
 
 
 class InputSpec(NamedTuple):
@@ -31,24 +34,34 @@ class Config:
         """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if "dropout" in field.name and not 0.0 <= value < 1.0:
+            if ("dropout" in field.name or field.name == "drop_path") and not 0.0 <= value < 1.0:
                 raise KzooError(f"{field.name}={value} is not a rate: give a number from 0 to below 1.")
-            if field.type == "int" and (not isinstance(value, int) or value < 1):
+            if field.type == "int | None" and value is None:
+                continue
+            if str(field.type).startswith("int") and (not isinstance(value, int) or value < 1):
                 raise KzooError(f"{field.name}={value!r} is not a positive whole number.")
+            if field.name.endswith("activation") and value is not None:
+                activation(value)
+        self._check_heads()
+
+    def _check_heads(self) -> None:
         values = dataclasses.asdict(self)
-        if values["hidden_dim"] % values["num_heads"]:
-            raise KzooError(
-                f"hidden_dim={values['hidden_dim']} is not a multiple of num_heads={values['num_heads']}: "
-                "change one of them."
-            )
-        activation(values["activation"])
+        for total, part in (("hidden_dim", "num_heads"), ("num_heads", "num_key_value_heads")):
+            if total == "hidden_dim" and values.get("head_dim"):
+                continue
+            if values.get(part) and values[total] % values[part]:
+                raise KzooError(
+                    f"{total}={values[total]} is not a multiple of {part}={values[part]}: change one of them."
+                )
 
 
 class Backbone(keras.layers.Layer):
     """An architecture without a head: a dict of inputs to a dict of features.
 
     A subclass names its `Config` and the `tasks` it can carry (the first is its default), makes its layers
-    with `add`, and writes `call` and `signature`.
+    with `add`, and writes `call` and `signature`. `call` returns `last_hidden_state` (batch, length, hidden_dim),
+    `pooled` (batch, hidden_dim) where it has one, and `hidden_states`, a list of what enters the first block and
+    what leaves each one; a model's own outputs leave that list out.
     """
 
     Config: ClassVar[type]
@@ -64,26 +77,27 @@ class Backbone(keras.layers.Layer):
         return layer_class(*args, name=name, dtype=self.dtype_policy, **kwargs)
 
     def add_norm(self, name: str) -> keras.layers.Layer:
-        """Make a layer normalization with the config's epsilon."""
-        return self.add(keras.layers.LayerNormalization, name, epsilon=self.config.layer_norm_epsilon)
+        """Make a normalization of the config's kind, with its epsilon."""
+        kind = getattr(self.config, "norm", "layer")
+        return norm(kind, self.config.layer_norm_epsilon, name=name, dtype=self.dtype_policy)
 
-    def add_blocks(self, name: str, **knobs: Any) -> list[TransformerBlock]:
-        """Make the config's `num_layers` blocks, named `{name}_0` and on."""
-        config = self.config
+    def add_blocks(self, name: str, num_layers: int | None = None, **knobs: Any) -> list[TransformerBlock]:
+        """Make `num_layers` blocks, the config's number unless given, named `{name}_0` and on.
+
+        A field of the config that is called as a knob of `TransformerBlock` sets it, unless `knobs` does. The rate
+        `drop_path` grows linearly from 0 at the first block to the config's at the last (Huang et al., 2016).
+        """
+        count = self.config.num_layers if num_layers is None else num_layers
+        knobs = {**{key: value for key, value in vars(self.config).items() if key in _BLOCK_KNOBS}, **knobs}
+        deepest = knobs.pop("drop_path", 0.0)
         return [
             self.add(
                 TransformerBlock,
                 f"{name}_{index}",
-                hidden_dim=config.hidden_dim,
-                num_heads=config.num_heads,
-                intermediate_dim=config.intermediate_dim,
-                activation=config.activation,
-                layer_norm_epsilon=config.layer_norm_epsilon,
-                dropout=config.dropout,
-                attention_dropout=config.attention_dropout,
+                drop_path=deepest * index / max(count - 1, 1),
                 **knobs,
             )
-            for index in range(config.num_layers)
+            for index in range(count)
         ]
 
     def no_caches(self) -> list[None]:

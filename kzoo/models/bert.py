@@ -68,9 +68,11 @@ class Bert(Backbone):
         x = self.token_embedding(inputs["input_ids"]) + self.position_embedding(ops.arange(length))
         x = self.dropout(self.embedding_norm(x + self.type_embedding(types)), training=training)
         bias = padding_bias(inputs.get("attention_mask"))
+        hidden_states = [x]
         for block in self.blocks:
             x = block(x, bias=bias, training=training)
-        return {"last_hidden_state": x, "pooled": self.pooler(x[:, 0])}
+            hidden_states.append(x)
+        return {"last_hidden_state": x, "pooled": self.pooler(x[:, 0]), "hidden_states": hidden_states}
 
     def signature(self) -> dict[str, InputSpec]:
         """Return the inputs by name."""

@@ -17,6 +17,7 @@ from kzoo.layers import (
     check_length,
     combine_biases,
     padding_bias,
+    token_positions,
 )
 from kzoo.models.backbone import Backbone, Config, InputSpec
 from kzoo.models.base import TransformerModel
@@ -76,19 +77,14 @@ class GPT2(Backbone):
         length = ops.shape(input_ids)[1]
         total = length if caches is None else length + caches[0].length
         check_length(total, self.config.max_positions)
-        if mask is None:
-            positions = ops.arange(length) + (total - length)
-        else:
-            # Counted over real tokens, so that left padding does not shift a prompt.
-            counts = ops.cumsum(ops.cast(mask, "int32"), axis=1)
-            positions = ops.maximum(counts[:, -length:] - 1, 0)
-
-        x = self.token_embedding(input_ids) + self.position_embedding(positions)
+        x = self.token_embedding(input_ids) + self.position_embedding(token_positions(length, total, mask))
         x = self.dropout(x, training=training)
         bias = combine_biases(causal_bias(length, total), padding_bias(mask))
+        hidden_states = [x]
         for block, cache in zip(self.blocks, caches or self.no_caches(), strict=True):
             x = block(x, bias=bias, cache=cache, training=training)
-        return {"last_hidden_state": self.final_norm(x)}
+            hidden_states.append(x)
+        return {"last_hidden_state": self.final_norm(x), "hidden_states": hidden_states}
 
     def signature(self) -> dict[str, InputSpec]:
         """Return the inputs by name."""

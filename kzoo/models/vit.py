@@ -76,10 +76,12 @@ class ViT(Backbone):
         class_token = self.class_token(ops.zeros((batch, 1), dtype="int32"))
         x = ops.concatenate([class_token, patches], axis=1)
         x = self.dropout(x + self.position_embedding(ops.arange(1 + num_patches)), training=training)
+        hidden_states = [x]
         for block in self.blocks:
             x = block(x, training=training)
+            hidden_states.append(x)
         x = self.final_norm(x)
-        return {"last_hidden_state": x, "pooled": x[:, 0]}
+        return {"last_hidden_state": x, "pooled": x[:, 0], "hidden_states": hidden_states}
 
     def signature(self) -> dict[str, InputSpec]:
         """Return the inputs by name."""
