@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import weakref
@@ -11,10 +12,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from kzoo.errors import KzooError
+from kzoo.errors import KzooError, did_you_mean
 from kzoo.layers import record_attention
 from kzoo.models.backbone import Backbone, InputSpec
 from kzoo.models.encoding import BatchEncoder
+from kzoo.models.heads import ClassificationHead
 from kzoo.models.tasks import TASKS, HeadOptions
 from kzoo.text import Tokenizer
 from kzoo.training import batches, default_learning_rate, default_optimizer, exclude_from_weight_decay
@@ -38,6 +40,8 @@ class TransformerModel(keras.Model):
         num_classes: number of classes, for the tasks that have any.
         labels: the classes' names, in order; sets `num_classes`.
         pooling: `"mean"`, `"max"` or `"cls"`, for embeddings.
+        layer: which hidden layer embeddings are pooled from: 0 what enters the first block, -1 the last.
+        normalize: whether embeddings are scaled to length 1.
         tokenizer: a `kzoo.text.Tokenizer`, or the path of a `tokenizer.json`.
         max_length: most tokens of an encoded text; the model's positions unless given.
         image_preprocessing: how 8-bit images become `pixel_values`; to -1 to 1 unless given.
@@ -55,6 +59,8 @@ class TransformerModel(keras.Model):
         num_classes: int | None = None,
         labels: Sequence[str] | None = None,
         pooling: str = "mean",
+        layer: int = -1,
+        normalize: bool = True,
         tokenizer: Tokenizer | str | os.PathLike[str] | None = None,
         max_length: int | None = None,
         image_preprocessing: ImagePreprocessing | dict[str, Any] | None = None,
@@ -66,13 +72,13 @@ class TransformerModel(keras.Model):
         self.task = task
         names = list(labels) if labels is not None else None
         self.num_classes = _count_classes(task, num_classes, names, type(backbone).num_classes)
-        self.labels = names
-        self.pooling = pooling
-        positions = getattr(backbone.config, "max_positions", None)
-        self.max_length = positions if max_length is None else max_length
-        if positions is not None and self.max_length > positions:
-            raise KzooError(f"max_length={max_length} exceeds the model's {positions} positions.")
-        self.head = TASKS[task].head(backbone, HeadOptions(self.num_classes or 0, pooling))
+        self.labels = names or list(TASKS[task].classes) or None
+        self.pooling, self.layer, self.normalize = pooling, layer, normalize
+        self.max_length = _check_length(max_length, backbone)
+        self.head = TASKS[task].head(backbone, HeadOptions(self.num_classes or 0, pooling, layer, normalize))
+        pooler = getattr(backbone, "pooler", None)
+        if pooler is not None and self.head is not None and not isinstance(self.head, ClassificationHead):
+            pooler.trainable = False  # no loss reaches it, which optimizers would warn of at each fit
         self._tokenizer: Tokenizer | None = None
         self.tokenizer = tokenizer
         self.image_preprocessing = _check_preprocessing(image_preprocessing, backbone)
@@ -102,7 +108,7 @@ class TransformerModel(keras.Model):
             inputs = {self.main_input: inputs}
         features = self.backbone(inputs, training=training)
         if self.head is None:
-            return features
+            return {name: value for name, value in features.items() if not name.endswith("hidden_states")}
         return self.head(features, attention_mask=inputs.get("attention_mask"), training=training)
 
     def signature(self) -> dict[str, InputSpec]:
@@ -125,7 +131,26 @@ class TransformerModel(keras.Model):
         """
         with record_attention() as weights:
             self(self._encoder.inputs(inputs))
-        return [np.asarray(keras.ops.convert_to_numpy(weight), "float32") for weight in weights]
+        return _as_arrays(weights)
+
+    def hidden_states(self, inputs: Any, name: str = "hidden_states") -> list[np.ndarray]:
+        """Return what enters the backbone's first block, and what leaves each one.
+
+        Args:
+            inputs: what the model is called on, or a list of strings.
+            name: which of the backbone's lists; encoder-decoders have `encoder_hidden_states` beside the decoder's.
+
+        Returns:
+            Arrays (batch, length, hidden_dim), float32, one more than there are blocks.
+
+        Raises:
+            KzooError: the backbone has no such list.
+        """
+        features = self.backbone(self._encoder.inputs(inputs))
+        lists = [key for key in features if key.endswith("hidden_states")]
+        if name not in lists:
+            raise KzooError(f"{type(self.backbone).__name__} has no '{name}'.{did_you_mean(name, lists)}")
+        return _as_arrays(features[name])
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build the same model; the tokenizer is saved beside it."""
@@ -135,6 +160,8 @@ class TransformerModel(keras.Model):
             "num_classes": self.num_classes,
             "labels": self.labels,
             "pooling": self.pooling,
+            "layer": self.layer,
+            "normalize": self.normalize,
             "max_length": self.max_length,
             "image_preprocessing": self.image_preprocessing and self.image_preprocessing.model_dump(),
             "name": self.name,
@@ -203,6 +230,7 @@ class TransformerModel(keras.Model):
             image=self.image_preprocessing,
             num_classes=self.num_classes,
             labels=self.labels,
+            joins_words=self.task == "tokens",
         )
 
     # Training.
@@ -266,8 +294,10 @@ class TransformerModel(keras.Model):
         Args:
             x: texts (or pairs of texts, as tuples), arrays, a dict of arrays, 8-bit or preprocessed images,
                 `tf.data.Dataset`, `PyDataset`, torch `DataLoader`, or a generator.
-            y: class ids or names; lists of them for `"multilabel"`; target texts for `"seq2seq"`; none for
-                `"causal_lm"`.
+            y: class ids or names; lists of them for `"multilabel"`, and for `"tokens"`, where texts may be lists of
+                words; target texts for `"seq2seq"`; for `"qa"` each answer's first character in the context and the
+                one after its last, or the answer and its first; 0 or 1 for each token for `"replaced_token"`; none
+                for `"causal_lm"`, `"mlm"` and `"image_text_similarity"`.
             batch_size: examples a step; 32 unless given.
             epochs: passes over the data.
             validation_split: share of arrays or texts, taken from the end, to validate on.
@@ -280,8 +310,14 @@ class TransformerModel(keras.Model):
             **kwargs: as in `keras.Model.fit`.
 
         Raises:
-            KzooError: strings without a tokenizer, labels outside the classes, empty data, wrong shapes.
+            KzooError: strings without a tokenizer, labels outside the classes, empty data, wrong shapes, or a task
+                that has no loss of its own in a model that was not compiled with one.
         """
+        if self._uses_default_compile and TASKS[self.task].loss() is None:
+            raise KzooError(
+                f"task='{self.task}' has no loss of its own: compile the model with one first, "
+                "model.compile(optimizer=..., loss=...)."
+            )
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = batches.split(x, y, sample_weight, validation_split)
         if self.labels is None and self.num_classes is not None:
@@ -325,8 +361,9 @@ class TransformerModel(keras.Model):
 
     def predict(self, x: Any, batch_size: int | None = None, **kwargs: Any) -> dict[str, np.ndarray]:
         """Return the outputs by name, for all of `x`, which is what `fit` takes."""
+        encoder = dataclasses.replace(self._encoder, learns=False)
         data = batches.encode(
-            x, None, None, self._encoder, batch_size=batch_size, one_length=TASKS[self.task].outputs_tokens
+            x, None, None, encoder, batch_size=batch_size, one_length=TASKS[self.task].outputs_tokens
         )
         return super().predict(data.x, batch_size=batch_size, **kwargs)
 
@@ -349,7 +386,33 @@ class TransformerModel(keras.Model):
         return to(self, filepath, **kwargs)
 
 
+# Most tokens of a text where a model's positions have no end.
+_UNBOUNDED_LENGTH = 512
+
+
+def _as_arrays(tensors: list[Any]) -> list[np.ndarray]:
+    return [np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32"))) for tensor in tensors]
+
+
+def _check_length(max_length: int | None, backbone: Backbone) -> int | None:
+    if "input_ids" not in backbone.signature():
+        return max_length
+    positions = getattr(backbone.config, "max_positions", None)
+    if max_length is None:
+        return positions or _UNBOUNDED_LENGTH
+    if positions is not None and max_length > positions:
+        raise KzooError(f"max_length={max_length} exceeds the model's {positions} positions.")
+    return max_length
+
+
 def _count_classes(task: str, num_classes: int | None, labels: list[str] | None, default: int) -> int | None:
+    own = TASKS[task].classes
+    if own:
+        if num_classes not in (None, len(own)) or (labels or list(own)) != list(own):
+            raise KzooError(
+                f"task='{task}' has the classes {', '.join(own)}: leave num_classes and labels out."
+            )
+        return len(own)
     if not TASKS[task].has_classes:
         given = {"num_classes": num_classes, "labels": labels}
         for option, value in given.items():

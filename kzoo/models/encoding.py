@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from kzoo.errors import KzooError
-from kzoo.text import Tokenizer
+from kzoo.text import Encoding, Tokenizer
 from kzoo.training.batches import bucket_length, is_text, to_texts
-from kzoo.training.objectives import TargetContext, Targets
+from kzoo.training.objectives import WITH_OFFSETS, TargetContext, Targets
 from kzoo.vision import ImagePreprocessing
 
 
 @dataclass(frozen=True)
 class BatchEncoder:
-    """Makes one batch's inputs and targets, as one model wants them."""
+    """Makes one batch's inputs and targets, as one model wants them.
+
+    With `joins_words`, what is elsewhere a pair of texts is one text, given as its words. With `learns` off, inputs
+    are left as they are, whatever the targets would want of them.
+    """
 
     input_names: tuple[str, ...]
     targets: Targets
@@ -25,6 +29,8 @@ class BatchEncoder:
     image: ImagePreprocessing | None
     num_classes: int | None
     labels: list[str] | None
+    joins_words: bool = False
+    learns: bool = True
 
     def __call__(
         self, x: Any, y: Any = None, sample_weight: Any = None, length: int | None = None
@@ -34,7 +40,15 @@ class BatchEncoder:
         Raises:
             KzooError: strings without a tokenizer, arrays of the wrong shape, labels outside the classes.
         """
-        inputs, targets = self.targets(self.inputs(x, length), y, self._context())
+        context = self._context()
+        if is_text(x) and y is not None and self.targets in WITH_OFFSETS:
+            texts = self._texts(x)
+            encoding = self._encode(texts, offsets=True)
+            inputs = self._padded(encoding, length)
+            context = replace(context, texts=texts, offsets=encoding.offsets, parts=encoding.sequence_ids)
+        else:
+            inputs = self.inputs(x, length)
+        inputs, targets = self.targets(inputs, y, context)
         if targets is None:
             return (inputs,)
         return (inputs, targets) if sample_weight is None else (inputs, targets, np.asarray(sample_weight))
@@ -47,6 +61,8 @@ class BatchEncoder:
         for name in inputs:
             if name not in self.input_names:
                 raise KzooError(f"Unknown input '{name}': the model takes {', '.join(self.input_names)}.")
+        if is_text(inputs.get("input_ids")):
+            inputs |= self._encode_texts(inputs["input_ids"], length)
         if "pixel_values" in inputs:
             inputs["pixel_values"] = self._pixels(inputs["pixel_values"])
         for name, value in inputs.items():
@@ -56,19 +72,31 @@ class BatchEncoder:
                 _check_length(np.shape(value)[1], self.max_length)
         return inputs
 
-    def _encode_texts(self, x: Any, length: int | None = None) -> dict[str, np.ndarray]:
+    def _texts(self, x: Any) -> list[Any]:
+        texts = to_texts(x)
+        if self.joins_words:
+            return [text if isinstance(text, str) else " ".join(text) for text in texts]
+        return texts
+
+    def _encode(self, texts: list[Any], offsets: bool = False) -> Encoding:
         if self.tokenizer is None or self.max_length is None:
             raise KzooError(
                 "The model was given strings, but it has no tokenizer. Two ways to get one: pass "
                 "tokenizer='tokenizer.json' when building the model (or set model.tokenizer), or train one with "
                 "kzoo.text.Tokenizer.train(texts, vocab_size=8000)."
-                if self.image is None
+                if "input_ids" in self.input_names
                 else "The model reads images; it was given strings. Open the files first, as uint8 arrays."
             )
-        encoding = self.tokenizer.encode(to_texts(x), max_length=self.max_length)
-        size = length or bucket_length(encoding.input_ids.shape[1], self.max_length)
+        return self.tokenizer.encode(texts, max_length=self.max_length, offsets=offsets)
+
+    def _encode_texts(self, x: Any, length: int | None = None) -> dict[str, np.ndarray]:
+        return self._padded(self._encode(self._texts(x)), length)
+
+    def _padded(self, encoding: Encoding, length: int | None) -> dict[str, np.ndarray]:
+        found = encoding.input_ids.shape[1]
+        size = length or bucket_length(found, self.max_length or found)
         arrays = {
-            "input_ids": (encoding.input_ids, self.tokenizer.pad_id),
+            "input_ids": (encoding.input_ids, self.tokenizer.pad_id if self.tokenizer else 0),
             "attention_mask": (encoding.attention_mask, 0),
             "token_type_ids": (encoding.token_type_ids, 0),
         }
@@ -97,12 +125,29 @@ class BatchEncoder:
         return x
 
     def _context(self) -> TargetContext:
-        return TargetContext(
+        context = TargetContext(
             num_classes=self.num_classes or 0,
             labels=self.labels,
             encode_texts=self._encode_texts,
             is_text=is_text,
-            start_id=self.tokenizer.start_id if self.tokenizer is not None else None,
+            start_id=None,
+            learns=self.learns,
+        )
+        tokenizer = self.tokenizer
+        if tokenizer is None:
+            return context
+        special = (
+            tokenizer.pad_id,
+            tokenizer.start_id,
+            tokenizer.end_id,
+            getattr(tokenizer, "mask_id", None),
+        )
+        return replace(
+            context,
+            start_id=tokenizer.start_id,
+            mask_id=getattr(tokenizer, "mask_id", None),
+            special_ids=frozenset(token for token in special if token is not None),
+            vocab_size=tokenizer.vocab_size,
         )
 
 

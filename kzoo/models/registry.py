@@ -23,6 +23,8 @@ _MODEL_OPTIONS = frozenset(
         "num_classes",
         "labels",
         "pooling",
+        "layer",
+        "normalize",
         "tokenizer",
         "max_length",
         "image_preprocessing",
@@ -84,8 +86,8 @@ def build(backbone: type[Backbone], config: Any, **overrides: Any) -> Transforme
         backbone: the architecture.
         config: its frozen config, the variant's numbers.
         **overrides: fields of the config (`num_layers=6`), or options of `TransformerModel` (`task=`,
-            `num_classes=`, `labels=`, `pooling=`, `tokenizer=`, `max_length=`, `image_preprocessing=`, `name=`,
-            `dtype=`).
+            `num_classes=`, `labels=`, `pooling=`, `layer=`, `normalize=`, `tokenizer=`, `max_length=`,
+            `image_preprocessing=`, `name=`, `dtype=`).
 
     Raises:
         KzooError: an override that is neither, or that contradicts another.
