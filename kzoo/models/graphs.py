@@ -98,7 +98,7 @@ def _encoder(model: TransformerModel) -> Graph:
     """Encode once, and emit what each decoder layer attends to."""
 
     def encode(inputs: Tensors) -> Tensors:
-        encoded = model.backbone.encode(inputs)
+        encoded = model.backbone.encode(inputs)["encoder_last_hidden_state"]
         return {"last_hidden_state": encoded, **_present(model.backbone.memories(encoded), ".encoder")}
 
     specs = model.signature()
@@ -112,7 +112,7 @@ def _decoder_step(model: TransformerModel) -> Graph:
     def step(inputs: Tensors) -> Tensors:
         caches = _caches(model, inputs, ".decoder")
         memories = [(memory.keys, memory.values) for memory in _caches(model, inputs, ".encoder")]
-        states = model.backbone.decode(inputs, memories, caches)
+        states = model.backbone.decode(inputs, memories, caches)["last_hidden_state"]
         present = _present([(cache.keys, cache.values) for cache in caches], ".decoder")
         return {**_last_logits(model, states), **present}
 

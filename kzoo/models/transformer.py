@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
 from kzoo.errors import KzooError
-from kzoo.layers import (
-    KeyValueCache,
-    TokenEmbedding,
-    causal_bias,
-    check_length,
-    padding_bias,
-    sinusoids,
-)
-from kzoo.models.backbone import Backbone, Config, InputSpec
+from kzoo.layers import TokenEmbedding, check_length, sinusoids
 from kzoo.models.base import TransformerModel
+from kzoo.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, Side
 from kzoo.models.registry import build, register_model
 
 
 @dataclass(frozen=True)
-class TransformerConfig(Config):
-    """The Transformer's numbers; the defaults are `transformer_base`'s. Both sides have `num_layers`."""
-
-    vocab_size: int = 37_000
-    hidden_dim: int = 512
-    num_layers: int = 6
-    num_heads: int = 8
-    intermediate_dim: int = 2048
-    max_positions: int = 1024
-    activation: str = "relu"
-    norm_first: bool = False
-    layer_norm_epsilon: float = 1e-6
-    dropout: float = 0.1
-    attention_dropout: float = 0.0
+class TransformerConfig(EncoderDecoderConfig):
+    """The Transformer's numbers; the defaults are `transformer_base`'s."""
 
     def __post_init__(self) -> None:
         """Refuse a width that sines and cosines cannot share evenly."""
@@ -48,86 +28,53 @@ class TransformerConfig(Config):
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class Transformer(Backbone):
+class Transformer(EncoderDecoder):
     """Encoder-decoder Transformer (Vaswani et al., 2017, section 3), one table for both sides' embeddings.
 
-    Returns the decoder's `last_hidden_state` (batch, decoder_sequence, hidden_dim) and
-    `encoder_last_hidden_state` (batch, sequence, hidden_dim).
+    Returns the features that `EncoderDecoder` names.
     """
 
-    Config = TransformerConfig
-    tasks = ("seq2seq", "features")
+    Config: ClassVar[type] = TransformerConfig
 
-    def __init__(self, config: TransformerConfig, **kwargs: Any) -> None:
+    def __init__(self, config: Any, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
+        self.embedding_scale = math.sqrt(config.hidden_dim) if config.scale_embedding else 1.0
         self.token_embedding = self.add(
             TokenEmbedding,
             "token_embedding",
             config.vocab_size,
             config.hidden_dim,
-            initializer_stddev=config.hidden_dim**-0.5,
+            initializer_stddev=1.0 / self.embedding_scale if config.scale_embedding else 0.02,
         )
         self.dropout = self.add(keras.layers.Dropout, "dropout", config.dropout)
-        self.encoder_blocks = self.add_blocks("encoder_block", norm_first=config.norm_first)
+        self.encoder_blocks = self.add_blocks("encoder_block")
         self.decoder_blocks = self.add_blocks(
-            "decoder_block", norm_first=config.norm_first, cross_attention=True
+            "decoder_block",
+            config.num_decoder_layers,
+            cross_attention=True,
+            num_heads=config.num_decoder_heads or config.num_heads,
+            intermediate_dim=config.decoder_intermediate_dim or config.intermediate_dim,
         )
         # Pre-norm blocks leave their sum unnormalised (Xiong et al., 2020, section 3).
         self.encoder_norm = self.add_norm("encoder_norm") if config.norm_first else None
         self.decoder_norm = self.add_norm("decoder_norm") if config.norm_first else None
 
-    def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Encode `input_ids` (batch, sequence) and decode `decoder_input_ids` (batch, decoder_sequence)."""
-        encoded = self.encode(inputs, training)
-        decoded = self.decode(inputs, self.memories(encoded), training=training)
-        return {"last_hidden_state": decoded, "encoder_last_hidden_state": encoded}
-
-    def encode(self, inputs: dict[str, Any], training: bool = False) -> Any:
-        """Return the encoder's states (batch, sequence, hidden_dim) of `input_ids`."""
-        x = self._embed(inputs["input_ids"], 0, training)
-        bias = padding_bias(inputs.get("attention_mask"))
-        for block in self.encoder_blocks:
-            x = block(x, bias=bias, training=training)
-        return self.encoder_norm(x) if self.encoder_norm is not None else x
-
-    def memories(self, encoded: Any) -> list[tuple[Any, Any]]:
-        """Return what each decoder block attends to: keys and values of the encoder's states."""
-        return [block.cross_attention.keys_values(encoded) for block in self.decoder_blocks]
-
-    def decode(
-        self,
-        inputs: dict[str, Any],
-        memories: Sequence[tuple[Any, Any]],
-        caches: Sequence[KeyValueCache] | None = None,
-        training: bool = False,
-    ) -> Any:
-        """Return the decoder's states (batch, decoder_sequence, hidden_dim) of `decoder_input_ids`.
-
-        `attention_mask` is the source's. With `caches`, one a block, the tokens come after those held there.
-        """
-        length = ops.shape(inputs["decoder_input_ids"])[1]
-        past = caches[0].length if caches is not None else 0
-        x = self._embed(inputs["decoder_input_ids"], past, training)
-        bias = causal_bias(length, past + length)
-        memory_bias = padding_bias(inputs.get("attention_mask"))
-        for block, memory, cache in zip(
-            self.decoder_blocks, memories, caches or self.no_caches(), strict=True
-        ):
-            x = block(x, bias=bias, memory=memory, memory_bias=memory_bias, cache=cache, training=training)
-        return self.decoder_norm(x) if self.decoder_norm is not None else x
-
-    def _embed(self, ids: Any, start: Any, training: bool) -> Any:
+    def enter(self, side: Side, ids: Any, past: Any, training: bool) -> Any:
+        """Return the tokens' embeddings and the sinusoids of their positions, summed."""
         length = ops.shape(ids)[1]
         check_length(length, self.config.max_positions)
-        x = self.token_embedding(ids) * math.sqrt(self.config.hidden_dim)
-        positions = sinusoids(ops.arange(length) + start, self.config.hidden_dim)
-        return self.dropout(x + ops.cast(positions, x.dtype), training=training)
+        x = self.token_embedding(ids) * self.embedding_scale
+        x = x + ops.cast(self.positions(side, ops.arange(length) + past), x.dtype)
+        return self.dropout(x, training=training)
 
-    def signature(self) -> dict[str, InputSpec]:
-        """Return the inputs by name."""
-        source = InputSpec(("batch", "sequence"), "int64")
-        target = InputSpec(("batch", "decoder_sequence"), "int64")
-        return {"input_ids": source, "attention_mask": source, "decoder_input_ids": target}
+    def positions(self, side: Side, positions: Any) -> Any:
+        """Return the vectors (length, hidden_dim) of `positions` (length,)."""
+        return sinusoids(positions, self.config.hidden_dim)
+
+    def leave(self, side: Side, x: Any, training: bool) -> Any:
+        """Return the last block's states, normalised if the blocks' own norms come first."""
+        norm = {"encoder": self.encoder_norm, "decoder": self.decoder_norm}[side]
+        return x if norm is None else norm(x)
 
 
 @register_model

@@ -1,0 +1,118 @@
+"""What all encoder-decoders do: encode once, then decode with all that came before, cached or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from keras import ops
+
+from kzoo.layers import KeyValueCache, TransformerBlock, causal_bias, combine_biases, padding_bias
+from kzoo.models.backbone import Backbone, Config, InputSpec
+
+Side = Literal["encoder", "decoder"]
+SIDES: tuple[Side, Side] = ("encoder", "decoder")
+
+
+@dataclass(frozen=True)
+class EncoderDecoderConfig(Config):
+    """The numbers of a Transformer with two sides; a `None` of the decoder's is as the encoder's."""
+
+    vocab_size: int = 37_000
+    hidden_dim: int = 512
+    num_layers: int = 6
+    num_decoder_layers: int | None = None
+    num_heads: int = 8
+    num_decoder_heads: int | None = None
+    intermediate_dim: int = 2048
+    decoder_intermediate_dim: int | None = None
+    max_positions: int = 1024
+    activation: str = "relu"
+    norm_first: bool = False
+    scale_embedding: bool = True
+    layer_norm_epsilon: float = 1e-6
+    tie_embeddings: bool = True
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+
+
+class EncoderDecoder(Backbone):
+    """An encoder's stack of blocks, and a decoder's, which attends to what the encoder makes of the source.
+
+    A subclass makes `token_embedding`, `encoder_blocks` and `decoder_blocks`, writes `enter`, and where it has
+    any `position_bias` and `leave`. Returns the decoder's `last_hidden_state` (batch, decoder_sequence,
+    hidden_dim) and `hidden_states`, and the encoder's `encoder_last_hidden_state` (batch, sequence, hidden_dim)
+    and `encoder_hidden_states`.
+    """
+
+    tasks: ClassVar[tuple[str, ...]] = ("seq2seq", "features")
+    encoder_blocks: list[TransformerBlock]
+    decoder_blocks: list[TransformerBlock]
+
+    def enter(self, side: Side, ids: Any, past: Any, training: bool) -> Any:
+        """Return what enters a side's first block, for tokens `ids` (batch, length) that come after `past`."""
+        raise TypeError(f"{type(self).__name__} does not say what enters its blocks: write its `enter`.")
+
+    def position_bias(self, side: Side, length: Any, total: Any) -> Any:
+        """Return what is added to a side's attention scores for the last `length` of `total` tokens, or None."""
+        return None
+
+    def leave(self, side: Side, x: Any, training: bool) -> Any:
+        """Return a side's result `x` (batch, length, hidden_dim), given what leaves its last block."""
+        return x
+
+    def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Encode `input_ids` (batch, sequence) and decode `decoder_input_ids` (batch, decoder_sequence)."""
+        encoded = self.encode(inputs, training)
+        memories = self.memories(encoded["encoder_last_hidden_state"])
+        return {**self.decode(inputs, memories, training=training), **encoded}
+
+    def encode(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Return the encoder's features of `input_ids`; `attention_mask` is 0 where there is padding."""
+        length = ops.shape(inputs["input_ids"])[1]
+        bias = combine_biases(
+            padding_bias(inputs.get("attention_mask")), self.position_bias("encoder", length, length)
+        )
+        x = self.enter("encoder", inputs["input_ids"], 0, training)
+        hidden_states = [x]
+        for block in self.encoder_blocks:
+            x = block(x, bias=bias, training=training)
+            hidden_states.append(x)
+        x = self.leave("encoder", x, training)
+        return {"encoder_last_hidden_state": x, "encoder_hidden_states": hidden_states}
+
+    def memories(self, encoded: Any) -> list[tuple[Any, Any]]:
+        """Return what each decoder block attends to: keys and values of the encoder's last states."""
+        return [block.cross_attention.keys_values(encoded) for block in self.decoder_blocks]
+
+    def decode(
+        self,
+        inputs: dict[str, Any],
+        memories: Sequence[tuple[Any, Any]],
+        caches: Sequence[KeyValueCache] | None = None,
+        training: bool = False,
+    ) -> dict[str, Any]:
+        """Return the decoder's features of `decoder_input_ids` (batch, decoder_sequence).
+
+        `attention_mask` is the source's. With `caches`, one a block, the tokens come after those held there.
+        """
+        length = ops.shape(inputs["decoder_input_ids"])[1]
+        past = caches[0].length if caches is not None else 0
+        total = past + length
+        bias = combine_biases(causal_bias(length, total), self.position_bias("decoder", length, total))
+        memory_bias = padding_bias(inputs.get("attention_mask"))
+        x = self.enter("decoder", inputs["decoder_input_ids"], past, training)
+        hidden_states = [x]
+        past_of_each = caches or [None] * len(self.decoder_blocks)
+        for block, memory, cache in zip(self.decoder_blocks, memories, past_of_each, strict=True):
+            x = block(x, bias=bias, memory=memory, memory_bias=memory_bias, cache=cache, training=training)
+            hidden_states.append(x)
+        return {"last_hidden_state": self.leave("decoder", x, training), "hidden_states": hidden_states}
+
+    def signature(self) -> dict[str, InputSpec]:
+        """Return the inputs by name."""
+        source = InputSpec(("batch", "sequence"), "int64")
+        target = InputSpec(("batch", "decoder_sequence"), "int64")
+        return {"input_ids": source, "attention_mask": source, "decoder_input_ids": target}
