@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
-import warnings
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
-import numpy as np
-
 from kzoo.errors import KzooError
+from kzoo.models import tensors
 from kzoo.models.backbone import Backbone
 from kzoo.models.base import TransformerModel
-from kzoo.models.bert import Bert
-from kzoo.models.gpt2 import GPT2
 from kzoo.models.registry import build
-from kzoo.models.tasks import TASKS
-from kzoo.models.vit import ViT
 from kzoo.vision import ImagePreprocessing
-from kzoo.weights import Checkpoint, Family, Table, find_family, read_json
-
-_BACKBONES: dict[str, type[Backbone]] = {"bert": Bert, "gpt2": GPT2, "vit": ViT}
+from kzoo.weights import Checkpoint, Family, Head, find_family, read_json, tasks_of
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 _PREPROCESSOR_FILE = "preprocessor_config.json"
 # Pillow's numbers for the ways of resizing.
 _RESAMPLE: dict[int, Literal["nearest", "bilinear", "bicubic"]] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
-_LISTED = 10
 
 
 def from_pretrained(
-    directory: str | os.PathLike[str], *, task: str | None = None, **overrides: Any
+    directory: str | os.PathLike[str],
+    *,
+    task: str | None = None,
+    ignore: Collection[str] = (),
+    **overrides: Any,
 ) -> TransformerModel:
     """Build the model that a local checkpoint holds, with its weights.
 
     The folder is in the common format: config.json, and model.safetensors or an index of several such files;
-    tokenizer.json or vocab.txt, and preprocessor_config.json, are taken when there. BERT, GPT-2 and ViT are
-    read. Every field of config.json that changes the results is honoured, or refused by name.
+    tokenizer.json or vocab.txt, and preprocessor_config.json, are taken when there. Every field of config.json
+    that may change the results is honoured, or refused by name.
 
-    A classification head is loaded when the checkpoint has one, the task asks for one, and `num_classes=` or
-    `labels=` do not ask for another number of classes. Otherwise it starts fresh, and a warning says so.
+    A head is loaded when the checkpoint has the one that the task asks for, and `num_classes=` or `labels=` do
+    not ask for another number of classes. Otherwise it starts fresh, and a warning says so.
 
     Args:
         directory: the checkpoint's folder.
         task: what the model is to do; by default what the checkpoint was made for, or else the family's default.
+        ignore: names of fields of config.json that are not looked at, whatever they say.
         **overrides: as for a variant: fields of the config, and options of `TransformerModel`.
 
     Raises:
@@ -58,59 +55,96 @@ def from_pretrained(
     """
     checkpoint = Checkpoint(directory)
     family = find_family(checkpoint.config)
-    backbone = _BACKBONES[family.model_type]
-    tensors = _by_canonical_name(checkpoint, family)
+    backbone = _backbone(family)
+    names = tensors.by_canonical_name(checkpoint, family)
 
-    made_for = _made_for(checkpoint.config, family)
-    task = task or (made_for if made_for in backbone.tasks else backbone.tasks[0])
-    classes = (
-        _head_classes(checkpoint, family, tensors) if task in TASKS and TASKS[task].has_classes else None
-    )
-    head: dict[str, Any] = {}
-    if classes is not None and _wanted_classes(overrides) in (None, classes):
-        labels = None if "labels" in overrides else _labels(checkpoint.config, classes)
-        head = {"num_classes": classes, "labels": labels}
-    if head and made_for not in backbone.tasks:
-        raise KzooError(
-            f"config.json says problem_type='{checkpoint.config['problem_type']}', a task that kzoo's "
-            f"{family.model_type} does not have: pass num_classes= for a fresh head, or task='features' for none."
-        )
-    config = backbone.Config(**family.knobs(checkpoint.config, settled=overrides))
-    inputs = _input_options(checkpoint, config, overrides)
-    model = build(backbone, config, task=task, **{"name": family.model_type, **head, **inputs, **overrides})
-    _assign(model, checkpoint, family, tensors, with_head=bool(head))
+    heads = _own_heads(checkpoint, family, names)
+    task = task or _default_task(checkpoint, heads, backbone)
+    head = next((head for head in heads if task in tasks_of(head)), None)
+    options: dict[str, Any] = {}
+    if head is not None and head.has_classes:
+        classes = _count_classes(checkpoint, head, names)
+        if _wanted_classes(overrides) in (None, classes):
+            _refuse_regression(checkpoint.config, family, task, classes)
+            labels = None if "labels" in overrides else _labels(checkpoint.config, classes)
+            options = {"num_classes": classes, "labels": labels}
+        else:
+            head = None
+    implied = head.knobs if head is not None else {}
+    knobs = family.knobs(checkpoint.config, settled={**implied, **overrides}, ignore=ignore)
+    config = backbone.Config(**{**knobs, **implied})
+    options |= _input_options(checkpoint, config, overrides)
+    model = build(backbone, config, task=task, **{"name": family.model_type, **options, **overrides})
+    tensors.assign(model, checkpoint, family, names, head, stacklevel=3)
     return model
 
 
-def _by_canonical_name(checkpoint: Checkpoint, family: Family) -> dict[str, str]:
-    tensors: dict[str, str] = {}
-    for name in checkpoint.names:
-        canonical = family.canonical(name)
-        if canonical in tensors:
-            raise KzooError(
-                f"{checkpoint.directory} has '{tensors[canonical]}' and '{name}': only one can be meant."
-            )
-        tensors[canonical] = name
-    return tensors
+def _backbone(family: Family) -> type[Backbone]:
+    # By name, since every architecture comes with a module of its own and the tables know none of them.
+    return getattr(importlib.import_module("kzoo.models"), family.backbone)
 
 
-def _made_for(config: Mapping[str, Any], family: Family) -> str | None:
-    """Return the task of the checkpoint's own head, or None if it is none of kzoo's."""
-    architectures = config.get("architectures") or list(family.heads)
-    task = next((family.heads[name] for name in architectures if name in family.heads), None)
-    if task is None or not TASKS[task].has_classes:
-        return task
-    problem = config.get("problem_type") or "single_label_classification"
-    return {"single_label_classification": task, "multi_label_classification": "multilabel"}.get(problem)
+def _own_heads(checkpoint: Checkpoint, family: Family, names: Collection[str]) -> list[Head]:
+    """Return the heads of the checkpoint's architectures, or where it names none, those that its tensors fit."""
+    architectures = checkpoint.config.get("architectures")
+    return [
+        head
+        for head in family.heads
+        if not head.table
+        or (
+            head.architecture in architectures
+            if architectures
+            else all(source.tensor in names for source in head.table.values())
+        )
+    ]
 
 
-def _head_classes(checkpoint: Checkpoint, family: Family, tensors: Mapping[str, str]) -> int | None:
-    """Return the number of classes of the checkpoint's head; None if it has no head, or that of another task."""
-    architectures = checkpoint.config.get("architectures") or list(family.heads)
-    kernel = next((source.tensor for source in family.head.values() if source.tensor in tensors), None)
-    if kernel is None or not family.heads.keys() & set(architectures):
-        return None
-    return len(checkpoint.read(tensors[kernel]))
+def _default_task(checkpoint: Checkpoint, heads: list[Head], backbone: type[Backbone]) -> str:
+    """Return what the checkpoint was made for, or the family's default where that is no task of kzoo's."""
+    usual = backbone.tasks[0]
+    architectures = checkpoint.config.get("architectures")
+    made_for = list(
+        dict.fromkeys(
+            head.task
+            for head in heads
+            if (head.architecture in architectures if architectures else bool(head.table))
+        )
+    )
+    if not architectures and len(made_for) > 1 and usual in made_for:
+        raise KzooError(
+            f"config.json names no architectures, and the tensors may be those of {' or '.join(made_for)}: "
+            "pass task=..."
+        )
+    task = made_for[0] if made_for and (architectures or len(made_for) == 1) else usual
+    if task == "classification" and checkpoint.config.get("problem_type") == "multi_label_classification":
+        task = "multilabel"
+    return task if task in backbone.tasks else usual
+
+
+def _count_classes(checkpoint: Checkpoint, head: Head, names: Mapping[str, str]) -> int:
+    """Return the number of classes of the checkpoint's head."""
+    source = next(source for path, source in head.table.items() if path.endswith("classifier/kernel"))
+    if source.tensor not in names:
+        raise KzooError(
+            f"{checkpoint.directory} is of a {head.architecture}, but has no '{source.tensor}', its head: pass "
+            "num_classes= for a fresh one, or task='features' for none."
+        )
+    return int(source.read(checkpoint.read(names[source.tensor])).shape[-1])
+
+
+def _refuse_regression(config: Mapping[str, Any], family: Family, task: str, classes: int) -> None:
+    """Refuse a head whose outputs are no classes."""
+    problem = config.get("problem_type")
+    if problem not in (None, "single_label_classification", "multi_label_classification"):
+        raise KzooError(
+            f"config.json says problem_type='{problem}', a task that kzoo's {family.model_type} does not have: "
+            "pass num_classes= for a fresh head, or task='features' for none."
+        )
+    if classes == 1 and task == "classification":
+        raise KzooError(
+            "The checkpoint's head has one output, so it grades texts and does not classify them: pass "
+            "task='multilabel' for a score between 0 and 1, or task='features' for no head."
+        )
 
 
 def _labels(config: Mapping[str, Any], num_classes: int) -> list[str] | None:
@@ -179,86 +213,3 @@ def _preprocessing(settings: Mapping[str, Any], config: Any) -> ImagePreprocessi
         )
     except ValueError as error:
         raise refuse("image_mean", str(error)) from None
-
-
-def _assign(
-    model: TransformerModel,
-    checkpoint: Checkpoint,
-    family: Family,
-    tensors: Mapping[str, str],
-    with_head: bool,
-) -> None:
-    """Put the tensors into the model's variables, one at a time."""
-    table = family.sources(model.backbone.config.num_layers, with_head)
-    if not with_head:
-        table = _without_missing_layers(table, family, tensors)
-    _check_names(checkpoint, family, table, tensors)
-    for tensor, twin in family.tied.items():
-        if tensor in tensors and not np.array_equal(
-            checkpoint.read(tensors[tensor]), checkpoint.read(tensors[twin])
-        ):
-            raise KzooError(
-                f"{checkpoint.directory}: '{tensors[tensor]}' differs from '{tensors[twin]}', but kzoo's "
-                f"{family.model_type} has one table for both, so these weights are not loaded."
-            )
-    fresh = set()
-    for variable in model.weights:
-        path = variable.path.removeprefix(f"{model.name}/")
-        if path not in table:
-            fresh.add(path.rsplit("/", 1)[0])
-            continue
-        name = tensors[table[path].tensor]
-        array = checkpoint.read(name)
-        try:
-            value = table[path].transform(array)
-        except ValueError:
-            value = array
-        if value.shape != tuple(variable.shape):
-            raise KzooError(
-                f"{checkpoint.directory}: the tensor '{name}' has shape {array.shape}, which does not fit the "
-                f"model's {path} {tuple(variable.shape)}: config.json, or an override, does not belong to it."
-            )
-        variable.assign(value)
-    if fresh:
-        warnings.warn(
-            f"{checkpoint.directory} has no weights for {' and '.join(sorted(fresh))}, which start fresh: train "
-            "the model before you trust what comes out of them.",
-            stacklevel=3,
-        )
-
-
-def _without_missing_layers(table: Table, family: Family, tensors: Collection[str]) -> Table:
-    """Return the table without the layers that may start fresh and of which the checkpoint has nothing."""
-    absent = [
-        layer
-        for layer in family.may_be_missing
-        if not any(source.tensor in tensors for path, source in table.items() if path.startswith(f"{layer}/"))
-    ]
-    return {
-        path: source
-        for path, source in table.items()
-        if not any(path.startswith(f"{layer}/") for layer in absent)
-    }
-
-
-def _check_names(checkpoint: Checkpoint, family: Family, table: Table, tensors: Mapping[str, str]) -> None:
-    used = {source.tensor for source in table.values()}
-    problems = {
-        "missing": sorted(used - set(tensors)),
-        "unexpected": sorted(
-            name
-            for canonical, name in tensors.items()
-            if canonical not in used and not family.is_known(canonical)
-        ),
-    }
-    if any(problems.values()):
-        told = "; ".join(
-            f"{kind}: {', '.join(names[:_LISTED])}"
-            + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
-            for kind, names in problems.items()
-            if names
-        )
-        raise KzooError(
-            f"{checkpoint.directory} does not hold the tensors of the {family.model_type} that its config.json "
-            f"describes. {told}."
-        )

@@ -1,7 +1,7 @@
 """Public checkpoints: what is in their files, and which of their tensors is which kzoo variable.
 
-A family of checkpoints is a module here with one table, `FAMILY`. Nothing in this package knows a framework: it
-hands out numpy arrays, and `kzoo.models.from_pretrained` puts them into a model.
+A family of checkpoints is a module here with one table, or several of `model_type`s that differ in names alone.
+Nothing in this package knows a framework: it hands out numpy arrays, and takes them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,30 @@ from typing import Any
 
 from kzoo.errors import KzooError, did_you_mean
 from kzoo.weights import bert, gpt2, vit
+from kzoo.weights.family import Family, Head, tasks_of
+from kzoo.weights.layouts import Source, Table
 from kzoo.weights.safetensors_file import Checkpoint, read_json
-from kzoo.weights.table import Family, Table
 
-FAMILIES: dict[str, Family] = {module.FAMILY.model_type: module.FAMILY for module in (bert, gpt2, vit)}
+FAMILIES: dict[str, Family] = {
+    family.model_type: family
+    for family in (
+        bert.FAMILY,
+        gpt2.FAMILY,
+        vit.FAMILY,
+    )
+}
 
-__all__ = ["FAMILIES", "Checkpoint", "Family", "Table", "find_family", "read_json"]
+__all__ = [
+    "FAMILIES",
+    "Checkpoint",
+    "Family",
+    "Head",
+    "Source",
+    "Table",
+    "find_family",
+    "read_json",
+    "tasks_of",
+]
 
 
 def find_family(config: Mapping[str, Any]) -> Family:

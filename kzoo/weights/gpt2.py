@@ -2,70 +2,54 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from kzoo.weights.table import (
-    Family,
-    Field,
-    Table,
-    Transform,
-    activation,
-    as_is,
-    dense,
-    embedding,
-    norm,
-    number,
-    whole,
-)
+from kzoo.weights.family import Family, Head
+from kzoo.weights.fields import ACTIVATION, NUMBER, WHOLE, Field
+from kzoo.weights.layouts import AS_IS, Part, Table, dense, embedding, norm
 
 _BLOCK, _LAYER = "backbone/block_{layer}", "h.{layer}"
 
 
-def _third(index: int) -> Transform:
-    def cut(array: np.ndarray) -> np.ndarray:
-        return np.split(array, 3, axis=-1)[index]
-
-    return cut
-
-
 def _projection(name: str, index: int) -> Table:
-    third = _third(index)
-    return dense(f"{_BLOCK}/attention/{name}", f"{_LAYER}.attn.c_attn", kernel=third, bias=third)
+    third = Part(index, 3)
+    return dense(f"{_BLOCK}/attention/{name}", f"{_LAYER}.attn.c_attn", kernel=AS_IS, part=third)
 
 
 FAMILY = Family(
     model_type="gpt2",
+    backbone="GPT2",
+    architecture="GPT2Model",
     prefix="transformer.",
-    backbone={
+    table={
         **embedding("backbone/token_embedding", "wte.weight"),
         **embedding("backbone/position_embedding", "wpe.weight"),
         **norm(f"{_BLOCK}/attention_norm", f"{_LAYER}.ln_1"),
         **_projection("query", 0),
         **_projection("key", 1),
         **_projection("value", 2),
-        **dense(f"{_BLOCK}/attention/output", f"{_LAYER}.attn.c_proj", kernel=as_is),
+        **dense(f"{_BLOCK}/attention/output", f"{_LAYER}.attn.c_proj", kernel=AS_IS),
         **norm(f"{_BLOCK}/feed_forward_norm", f"{_LAYER}.ln_2"),
-        **dense(f"{_BLOCK}/feed_forward/expand", f"{_LAYER}.mlp.c_fc", kernel=as_is),
-        **dense(f"{_BLOCK}/feed_forward/contract", f"{_LAYER}.mlp.c_proj", kernel=as_is),
+        **dense(f"{_BLOCK}/feed_forward/expand", f"{_LAYER}.mlp.c_fc", kernel=AS_IS),
+        **dense(f"{_BLOCK}/feed_forward/contract", f"{_LAYER}.mlp.c_proj", kernel=AS_IS),
         **norm("backbone/final_norm", "ln_f"),
     },
-    fields={
-        "vocab_size": Field("vocab_size", whole),
-        "n_embd": Field("hidden_dim", whole),
-        "hidden_size": Field("hidden_dim", whole),
-        "n_layer": Field("num_layers", whole),
-        "num_hidden_layers": Field("num_layers", whole),
-        "n_head": Field("num_heads", whole),
-        "num_attention_heads": Field("num_heads", whole),
-        "n_inner": Field("intermediate_dim", whole),
-        "n_positions": Field("max_positions", whole),
-        "max_position_embeddings": Field("max_positions", whole),
-        "activation_function": Field("activation", activation),
-        "layer_norm_epsilon": Field("layer_norm_epsilon", number),
-        "resid_pdrop": Field("dropout", number),
-        "embd_pdrop": Field("dropout", number),
-        "attn_pdrop": Field("attention_dropout", number),
-    },
+    fields=(
+        Field("vocab_size", "vocab_size", WHOLE),
+        Field("n_embd", "hidden_dim", WHOLE),
+        Field("hidden_size", "hidden_dim", WHOLE, written=False),
+        Field("n_layer", "num_layers", WHOLE),
+        Field("num_hidden_layers", "num_layers", WHOLE, written=False),
+        Field("n_head", "num_heads", WHOLE),
+        Field("num_attention_heads", "num_heads", WHOLE, written=False),
+        Field("n_inner", "intermediate_dim", WHOLE),
+        Field("n_positions", "max_positions", WHOLE),
+        Field("n_ctx", "max_positions", WHOLE, written=False),
+        Field("max_position_embeddings", "max_positions", WHOLE, written=False),
+        Field("activation_function", "activation", ACTIVATION),
+        Field("layer_norm_epsilon", "layer_norm_epsilon", NUMBER),
+        Field("resid_pdrop", "dropout", NUMBER),
+        Field("embd_pdrop", "dropout", NUMBER),
+        Field("attn_pdrop", "attention_dropout", NUMBER),
+    ),
     defaults={
         "vocab_size": 50_257,
         "hidden_dim": 768,
@@ -78,18 +62,23 @@ FAMILY = Family(
         "dropout": 0.1,
         "attention_dropout": 0.1,
     },
-    required={
-        "scale_attn_weights": True,
-        "scale_attn_by_inverse_layer_idx": False,
-        "tie_word_embeddings": True,
-    },
-    heads={"GPT2LMHeadModel": "causal_lm"},
-    tied={"lm_head.weight": "wte.weight"},
+    required={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False},
+    no_effect=(
+        # How half precision is computed; kzoo's scores are float32 always.
+        "reorder_and_upcast_attn",
+        # The multiple-choice head, which kzoo lacks, and the dropout of another.
+        "predict_special_tokens",
+        "summary_activation",
+        "summary_first_dropout",
+        "summary_proj_to_labels",
+        "summary_type",
+        "summary_use_proj",
+        "classifier_dropout",
+    ),
+    heads=(Head("GPT2LMHeadModel", "causal_lm", tied={"lm_head.weight": "wte.weight"}),),
     known=(
         # The causal mask, which older checkpoints hold as buffers.
         r"h\.\d+\.attn\.(bias|masked_bias)",
-        # The tied table's second name, and the heads of other tasks.
-        r"lm_head\.weight",
         r"(score|classifier|qa_outputs|multiple_choice_head)\..*",
     ),
 )

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from kzoo.weights.table import (
-    Family,
-    Field,
-    activation,
-    convolution,
-    dense,
-    embedding,
-    first,
-    norm,
-    number,
-    square,
-    whole,
-)
+from kzoo.weights.family import Family, Head
+from kzoo.weights.fields import ACTIVATION, NUMBER, SQUARE, WHOLE, Field
+from kzoo.weights.layouts import CONVOLUTION, LEADING_AXIS, dense, embedding, norm
 
 _BLOCK, _LAYER = "backbone/block_{layer}", "encoder.layer.{layer}"
 
 FAMILY = Family(
     model_type="vit",
+    backbone="ViT",
+    architecture="ViTModel",
     prefix="vit.",
-    backbone={
-        **dense("backbone/patches/projection", "embeddings.patch_embeddings.projection", kernel=convolution),
-        **embedding("backbone/class_token", "embeddings.cls_token", first),
-        **embedding("backbone/position_embedding", "embeddings.position_embeddings", first),
+    table={
+        **dense("backbone/patches/projection", "embeddings.patch_embeddings.projection", kernel=CONVOLUTION),
+        **embedding("backbone/class_token", "embeddings.cls_token", LEADING_AXIS),
+        **embedding("backbone/position_embedding", "embeddings.position_embeddings", LEADING_AXIS),
         **norm(f"{_BLOCK}/attention_norm", f"{_LAYER}.layernorm_before"),
         **dense(f"{_BLOCK}/attention/query", f"{_LAYER}.attention.attention.query"),
         **dense(f"{_BLOCK}/attention/key", f"{_LAYER}.attention.attention.key"),
@@ -35,19 +27,19 @@ FAMILY = Family(
         **dense(f"{_BLOCK}/feed_forward/contract", f"{_LAYER}.output.dense"),
         **norm("backbone/final_norm", "layernorm"),
     },
-    fields={
-        "image_size": Field("image_size", square),
-        "patch_size": Field("patch_size", square),
-        "num_channels": Field("num_channels", whole),
-        "hidden_size": Field("hidden_dim", whole),
-        "num_hidden_layers": Field("num_layers", whole),
-        "num_attention_heads": Field("num_heads", whole),
-        "intermediate_size": Field("intermediate_dim", whole),
-        "hidden_act": Field("activation", activation),
-        "layer_norm_eps": Field("layer_norm_epsilon", number),
-        "hidden_dropout_prob": Field("dropout", number),
-        "attention_probs_dropout_prob": Field("attention_dropout", number),
-    },
+    fields=(
+        Field("image_size", "image_size", SQUARE),
+        Field("patch_size", "patch_size", SQUARE),
+        Field("num_channels", "num_channels", WHOLE),
+        Field("hidden_size", "hidden_dim", WHOLE),
+        Field("num_hidden_layers", "num_layers", WHOLE),
+        Field("num_attention_heads", "num_heads", WHOLE),
+        Field("intermediate_size", "intermediate_dim", WHOLE),
+        Field("hidden_act", "activation", ACTIVATION),
+        Field("layer_norm_eps", "layer_norm_epsilon", NUMBER),
+        Field("hidden_dropout_prob", "dropout", NUMBER),
+        Field("attention_probs_dropout_prob", "attention_dropout", NUMBER),
+    ),
     defaults={
         "image_size": 224,
         "patch_size": 16,
@@ -62,8 +54,10 @@ FAMILY = Family(
         "attention_dropout": 0.0,
     },
     required={"qkv_bias": True},
-    heads={"ViTForImageClassification": "image_classification"},
-    head=dense("head/classifier", "classifier"),
-    # kzoo pools by the class token alone; the rest belongs to masked image modelling.
+    # kzoo pools by the class token alone; the decoder belongs to masked image modelling.
+    no_effect=("pooler_act", "pooler_output_size", "encoder_stride"),
+    heads=(
+        Head("ViTForImageClassification", "image_classification", dense("head/classifier", "classifier")),
+    ),
     known=(r"pooler\.dense\..*", r"embeddings\.mask_token", r"decoder\..*"),
 )

@@ -32,7 +32,7 @@ def test_fields_by_their_other_names():
         ("bert", {"pruned_heads": {"0": [1]}}, "pruned_heads="),
         ("bert", {"quantization_config": {"bits": 4}}, "quantization_config="),
         ("bert", {"auto_map": {"AutoModel": "x.Y"}}, "auto_map="),
-        ("bert", {"hidden_act": "silu"}, "hidden_act='silu'"),
+        ("bert", {"hidden_act": "mish"}, "hidden_act='mish'"),
         ("bert", {"hidden_size": "768"}, "hidden_size='768'.*not a whole number"),
         ("bert", {"layer_norm_eps": True}, "layer_norm_eps=True.*not a number"),
         ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights=False"),
