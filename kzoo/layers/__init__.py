@@ -4,9 +4,10 @@ from kzoo.layers.activations import ACTIVATIONS, activation
 from kzoo.layers.attention import Attention, KeyValueCache, record_attention
 from kzoo.layers.embeddings import TokenEmbedding
 from kzoo.layers.feed_forward import FeedForward
+from kzoo.layers.interpolation import resize_positions
 from kzoo.layers.masks import causal_bias, combine_biases, padding_bias
 from kzoo.layers.norms import NORMS, norm
-from kzoo.layers.patches import PatchEmbedding
+from kzoo.layers.patches import ConvolutionalTokenizer, PatchEmbedding
 from kzoo.layers.positions import PositionEmbedding, check_length, sinusoids, token_positions
 from kzoo.layers.relative_positions import RelativePositionBias, alibi_bias
 from kzoo.layers.residuals import LayerScale, StochasticDepth
@@ -17,6 +18,7 @@ __all__ = [
     "ACTIVATIONS",
     "NORMS",
     "Attention",
+    "ConvolutionalTokenizer",
     "FeedForward",
     "KeyValueCache",
     "LayerScale",
@@ -35,6 +37,7 @@ __all__ = [
     "norm",
     "padding_bias",
     "record_attention",
+    "resize_positions",
     "rotary_rotation",
     "rotate",
     "sinusoids",

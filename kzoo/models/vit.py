@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -16,26 +17,44 @@ from kzoo.models.registry import build, register_model
 
 
 @dataclass(frozen=True)
-class ViTConfig(Config):
-    """ViT's numbers; the defaults are `vit_base_patch16_224`'s."""
+class ImageConfig(Config):
+    """The numbers that every architecture for square images has."""
 
     image_size: int = 224
-    patch_size: int = 16
     num_channels: int = 3
-    hidden_dim: int = 768
-    num_layers: int = 12
-    num_heads: int = 12
-    intermediate_dim: int = 3072
     activation: str = "gelu"
     layer_norm_epsilon: float = 1e-6
     dropout: float = 0.0
     attention_dropout: float = 0.0
+    drop_path: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse an image that is not a whole number of patches, or neither grey nor RGB."""
+        """Refuse images that are neither grey nor RGB."""
         super().__post_init__()
         if self.num_channels not in (1, 3):
             raise KzooError(f"num_channels={self.num_channels}: images are grey (1) or RGB (3).")
+
+
+@dataclass(frozen=True)
+class ViTConfig(ImageConfig):
+    """ViT's numbers; the defaults are `vit_base_patch16_224`'s.
+
+    `attention_bias` is the ecosystem's `qkv_bias`. With `embedding_norm`, patches have no bias, and what enters
+    the first block is normalised, as in CLIP.
+    """
+
+    patch_size: int = 16
+    hidden_dim: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    intermediate_dim: int = 3072
+    attention_bias: bool = True
+    layer_scale: float | None = None
+    embedding_norm: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse an image that is not a whole number of patches."""
+        super().__post_init__()
         if self.image_size % self.patch_size:
             raise KzooError(
                 f"image_size={self.image_size} is not a multiple of patch_size={self.patch_size}: "
@@ -54,28 +73,36 @@ class ViT(Backbone):
     Config = ViTConfig
     tasks = ("image_classification", "features")
     num_classes = 1000
+    tokens: ClassVar[tuple[str, ...]] = ("class_token",)
 
     def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         num_patches = (config.image_size // config.patch_size) ** 2
         self.patches = self.add(
-            PatchEmbedding, "patches", config.patch_size, config.hidden_dim, config.num_channels
+            PatchEmbedding,
+            "patches",
+            config.patch_size,
+            config.hidden_dim,
+            config.num_channels,
+            use_bias=not config.embedding_norm,
         )
-        self.class_token = self.add(PositionEmbedding, "class_token", 1, config.hidden_dim)
+        self.extra_tokens = [self.add(PositionEmbedding, name, 1, config.hidden_dim) for name in self.tokens]
         self.position_embedding = self.add(
-            PositionEmbedding, "position_embedding", 1 + num_patches, config.hidden_dim
+            PositionEmbedding, "position_embedding", len(self.tokens) + num_patches, config.hidden_dim
         )
         self.dropout = self.add(keras.layers.Dropout, "dropout", config.dropout)
+        self.embedding_norm: Any = self.add_norm("embedding_norm") if config.embedding_norm else None
         self.blocks = self.add_blocks("block", norm_first=True)
         self.final_norm = self.add_norm("final_norm")
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Encode `pixel_values` (batch, image_size, image_size, num_channels), float32."""
         patches = self.patches(inputs["pixel_values"])
-        batch, num_patches = ops.shape(patches)[:2]
-        class_token = self.class_token(ops.zeros((batch, 1), dtype="int32"))
-        x = ops.concatenate([class_token, patches], axis=1)
-        x = self.dropout(x + self.position_embedding(ops.arange(1 + num_patches)), training=training)
+        first = ops.zeros((ops.shape(patches)[0], 1), dtype="int32")
+        x = ops.concatenate([*(token(first) for token in self.extra_tokens), patches], axis=1)
+        x = self.dropout(x + self.position_embedding(ops.arange(ops.shape(x)[1])), training=training)
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
         hidden_states = [x]
         for block in self.blocks:
             x = block(x, training=training)
@@ -85,8 +112,19 @@ class ViT(Backbone):
 
     def signature(self) -> dict[str, InputSpec]:
         """Return the inputs by name."""
-        size = self.config.image_size
-        return {"pixel_values": InputSpec(("batch", size, size, self.config.num_channels), "float32")}
+        return image_signature(self.config)
+
+
+def image_signature(config: ImageConfig, batch: str = "batch") -> dict[str, InputSpec]:
+    """Return the one input of a backbone for images; its first dimension is called `batch`."""
+    size = config.image_size
+    return {"pixel_values": InputSpec((batch, size, size, config.num_channels), "float32")}
+
+
+TINY = ViTConfig(hidden_dim=192, num_heads=3, intermediate_dim=768)
+SMALL = ViTConfig(hidden_dim=384, num_heads=6, intermediate_dim=1536)
+BASE = ViTConfig()
+_LARGE = ViTConfig(hidden_dim=1024, num_layers=24, num_heads=16, intermediate_dim=4096)
 
 
 @register_model
@@ -101,25 +139,71 @@ def vit_micro_patch4_32(**overrides: Any) -> TransformerModel:
 @register_model
 def vit_tiny_patch16_224(**overrides: Any) -> TransformerModel:
     """12 layers, 192 wide, 3 heads; 5,524,416 parameters."""
-    config = ViTConfig(hidden_dim=192, num_heads=3, intermediate_dim=768)
-    return build(ViT, config, **overrides)
+    return build(ViT, TINY, **overrides)
 
 
 @register_model
 def vit_small_patch16_224(**overrides: Any) -> TransformerModel:
     """12 layers, 384 wide, 6 heads; 21,665,664 parameters."""
-    config = ViTConfig(hidden_dim=384, num_heads=6, intermediate_dim=1536)
-    return build(ViT, config, **overrides)
+    return build(ViT, SMALL, **overrides)
+
+
+@register_model
+def vit_small_patch32_224(**overrides: Any) -> TransformerModel:
+    """12 layers, 384 wide, 6 heads, patches of 32 pixels; 22,493,952 parameters."""
+    return build(ViT, dataclasses.replace(SMALL, patch_size=32), **overrides)
 
 
 @register_model
 def vit_base_patch16_224(**overrides: Any) -> TransformerModel:
     """12 layers, 768 wide, 12 heads; 85,798,656 parameters."""
-    return build(ViT, ViTConfig(), **overrides)
+    return build(ViT, BASE, **overrides)
+
+
+@register_model
+def vit_base_patch16_384(**overrides: Any) -> TransformerModel:
+    """12 layers, 768 wide, 12 heads, for images of 384 pixels; 86,090,496 parameters."""
+    return build(ViT, dataclasses.replace(BASE, image_size=384), **overrides)
+
+
+@register_model
+def vit_base_patch32_224(**overrides: Any) -> TransformerModel:
+    """12 layers, 768 wide, 12 heads, patches of 32 pixels; 87,455,232 parameters."""
+    return build(ViT, dataclasses.replace(BASE, patch_size=32), **overrides)
+
+
+@register_model
+def vit_base_patch32_384(**overrides: Any) -> TransformerModel:
+    """12 layers, 768 wide, 12 heads, patches of 32 pixels, for images of 384; 87,528,192 parameters."""
+    return build(ViT, dataclasses.replace(BASE, patch_size=32, image_size=384), **overrides)
 
 
 @register_model
 def vit_large_patch16_224(**overrides: Any) -> TransformerModel:
     """24 layers, 1024 wide, 16 heads; 303,301,632 parameters."""
-    config = ViTConfig(hidden_dim=1024, num_layers=24, num_heads=16, intermediate_dim=4096)
+    return build(ViT, _LARGE, **overrides)
+
+
+@register_model
+def vit_large_patch16_384(**overrides: Any) -> TransformerModel:
+    """24 layers, 1024 wide, 16 heads, for images of 384 pixels; 303,690,752 parameters."""
+    return build(ViT, dataclasses.replace(_LARGE, image_size=384), **overrides)
+
+
+@register_model
+def vit_large_patch32_224(**overrides: Any) -> TransformerModel:
+    """24 layers, 1024 wide, 16 heads, patches of 32 pixels; 305,510,400 parameters."""
+    return build(ViT, dataclasses.replace(_LARGE, patch_size=32), **overrides)
+
+
+@register_model
+def vit_large_patch32_384(**overrides: Any) -> TransformerModel:
+    """24 layers, 1024 wide, 16 heads, patches of 32 pixels, for images of 384; 305,607,680 parameters."""
+    return build(ViT, dataclasses.replace(_LARGE, patch_size=32, image_size=384), **overrides)
+
+
+@register_model
+def vit_huge_patch14_224(**overrides: Any) -> TransformerModel:
+    """32 layers, 1280 wide, 16 heads, patches of 14 pixels; 630,764,800 parameters."""
+    config = ViTConfig(patch_size=14, hidden_dim=1280, num_layers=32, num_heads=16, intermediate_dim=5120)
     return build(ViT, config, **overrides)
