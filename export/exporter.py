@@ -16,7 +16,6 @@ import onnx
 import kzoo
 from kzoo.errors import ExportError, MissingDependencyError
 from kzoo.export.handover import convert_in_child
-from kzoo.export.replace import refuse_other_contents, replacing
 from kzoo.export.report import ExportReport, GraphReport, describe
 from kzoo.export.signatures import model_graphs, signature_of
 from kzoo.export.skeleton import Skeleton
@@ -24,6 +23,7 @@ from kzoo.export.verification import Arrays, Case, make_cases, name_output_axes,
 from kzoo.export.weights import fill, save
 from kzoo.models import TransformerModel
 from kzoo.models.graphs import Graph
+from kzoo.replace import refuse_other_contents, replacing
 from kzoo.runtime.bundle import hash_file
 from kzoo.runtime.manifest import (
     GOLDEN_FILE,
@@ -84,7 +84,7 @@ def to_onnx(
     if target.is_dir():
         raise ExportError(f"'{target}' is a folder; give the path of a file.")
     export = _Export(model, inputs, custom_objects, tolerance, progress, serving=False)
-    with replacing(target) as folder:
+    with replacing(target, is_file=True) as folder:
         export.write(folder, {"model": target.name})
     return export.report(target, [target], started)
 

@@ -154,8 +154,8 @@ def _train_and_export(
 
 
 def _publish(recipe: Recipe, directory: RunDirectory, metrics: dict[str, Any], shelf: Path) -> None:
-    from kzoo.export.replace import replacing
     from kzoo.recipes.card import card
+    from kzoo.replace import replacing
 
     record = directory.read()
     with replacing(shelf / "bundle") as folder:
@@ -167,7 +167,7 @@ def _publish(recipe: Recipe, directory: RunDirectory, metrics: dict[str, Any], s
 
 def _check_shelf(shelf: Path) -> None:
     """Refuse, before hours of training, a folder that cannot be published to."""
-    from kzoo.export.replace import refuse_other_contents
+    from kzoo.replace import refuse_other_contents
     from kzoo.runtime.manifest import MANIFEST_FILE
 
     if shelf.resolve() == _SHIPPED:

@@ -18,11 +18,11 @@ _RENAME_EXCHANGE = 2
 
 
 @contextlib.contextmanager
-def replacing(target: pathlib.Path) -> Iterator[pathlib.Path]:
+def replacing(target: pathlib.Path, is_file: bool = False) -> Iterator[pathlib.Path]:
     """Give a temporary folder beside `target`; what is in it when the block ends takes `target`'s place.
 
-    The folder holds either a bundle's files, and becomes `target`, or, for a `target` with a suffix, a file of
-    that name and what belongs beside it. If the block fails, `target` stays as it was and the folder is removed.
+    The folder becomes `target`, or where that is a file, holds one of its name and what belongs beside it. If the
+    block fails, `target` stays as it was and the folder is removed.
 
     Raises:
         ExportError: the place cannot be written to, or holds something else.
@@ -37,9 +37,10 @@ def replacing(target: pathlib.Path) -> Iterator[pathlib.Path]:
         raise ExportError(f"Cannot write to '{target.parent}': {error.strerror or error}.") from error
     try:
         yield folder
-        for path in folder.iterdir():
-            _flush(path)
-        if target.suffix:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                _flush(path)
+        if is_file:
             _replace_files(folder, target)
         else:
             _replace_folder(folder, target)
