@@ -23,21 +23,29 @@ except (ImportError, ValueError) as error:
         "'kzoo[jax]' or 'kzoo[torch]' for another one, with KERAS_BACKEND set to jax or torch."
     ) from error
 
+from kzoo.models.albert import Albert, AlbertConfig, albert_base_v2
 from kzoo.models.backbone import Backbone, Config, InputSpec
 from kzoo.models.base import TransformerModel
 from kzoo.models.bert import (
     Bert,
     BertConfig,
     bert_base,
+    bert_base_cased,
     bert_large,
+    bert_large_cased,
     bert_medium,
     bert_mini,
     bert_small,
     bert_tiny,
+    minilm_l6_h384,
+    minilm_l12_h384,
 )
+from kzoo.models.distilbert import DistilBert, DistilBertConfig, distilbert_base
+from kzoo.models.electra import Electra, ElectraConfig, electra_base, electra_small
 from kzoo.models.gpt2 import GPT2, GPT2Config, gpt2_small
 from kzoo.models.pretrained import from_pretrained
 from kzoo.models.registry import build, create_model, get_variant, list_models, register_model
+from kzoo.models.roberta import Roberta, RobertaConfig, roberta_base, roberta_large, xlm_roberta_base
 from kzoo.models.tasks import TASKS, Task
 from kzoo.models.transformer import (
     Transformer,
@@ -59,32 +67,50 @@ from kzoo.models.vit import (
 __all__ = [
     "GPT2",
     "TASKS",
+    "Albert",
+    "AlbertConfig",
     "Backbone",
     "Bert",
     "BertConfig",
     "Config",
+    "DistilBert",
+    "DistilBertConfig",
+    "Electra",
+    "ElectraConfig",
     "GPT2Config",
     "InputSpec",
+    "Roberta",
+    "RobertaConfig",
     "Task",
     "Transformer",
     "TransformerConfig",
     "TransformerModel",
     "ViT",
     "ViTConfig",
+    "albert_base_v2",
     "bert_base",
+    "bert_base_cased",
     "bert_large",
+    "bert_large_cased",
     "bert_medium",
     "bert_mini",
     "bert_small",
     "bert_tiny",
     "build",
     "create_model",
+    "distilbert_base",
+    "electra_base",
+    "electra_small",
     "from_pretrained",
     "get_variant",
     "gpt2_small",
     "list_models",
     "load",
+    "minilm_l6_h384",
+    "minilm_l12_h384",
     "register_model",
+    "roberta_base",
+    "roberta_large",
     "transformer_base",
     "transformer_big",
     "transformer_tiny",
@@ -93,6 +119,7 @@ __all__ = [
     "vit_micro_patch4_32",
     "vit_small_patch16_224",
     "vit_tiny_patch16_224",
+    "xlm_roberta_base",
 ]
 
 

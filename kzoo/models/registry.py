@@ -50,7 +50,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
     Example:
         >>> list_models("bert_b*")
-        ['bert_base']
+        ['bert_base', 'bert_base_cased']
     """
     return sorted(fnmatch.filter(_VARIANTS, pattern))
 

@@ -23,12 +23,16 @@ def test_shapes_at_two_batch_sizes_and_two_lengths(family, task):
     for batch, length in [(1, 5), (3, 9)]:
         inputs = make_inputs(model, batch, length)
         tokens = {"ViT": 5, "Transformer": length + 2}.get(family, length)
+        each_token = [tokens] if TASKS[task].outputs_tokens else []
+        each_class = [] if task == "replaced_token" else [model.num_classes or VOCAB_SIZE]
         expected = {
             "last_hidden_state": (batch, tokens, 16),
             "encoder_last_hidden_state": (batch, length, 16),
             "pooled": (batch, 16),
             "embedding": (batch, 16),
-            "logits": (batch, model.num_classes) if model.num_classes else (batch, tokens, VOCAB_SIZE),
+            "logits": (batch, *each_token, *each_class),
+            "start_logits": (batch, tokens),
+            "end_logits": (batch, tokens),
         }
         got = outputs(model, inputs)
         assert got
@@ -93,8 +97,7 @@ def test_padding_changes_nothing(family, task):
             padded[name] = np.pad(short[name], ((0, 0), (0, 4)), constant_values=filler)
     expected, got = outputs(model, short), outputs(model, padded)
     for name, value in expected.items():
-        kept = got[name] if value.ndim == 2 else got[name][:, : value.shape[1]]
-        np.testing.assert_allclose(kept, value, atol=1e-5)
+        np.testing.assert_allclose(got[name][:, : value.shape[1]], value, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,10 @@ _SIZE = {"hidden_dim": 16, "num_layers": 2, "num_heads": 2, "intermediate_dim": 
 # For each architecture a variant, and the numbers that make it tiny.
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Bert": ("bert_tiny", {**_TEXT, **_SIZE}),
+    "Albert": ("albert_base_v2", {**_TEXT, **_SIZE, "embedding_dim": 12}),
+    "DistilBert": ("distilbert_base", {**_TEXT, **_SIZE}),
+    "Electra": ("electra_small", {**_TEXT, **_SIZE, "embedding_dim": 12}),
+    "Roberta": ("roberta_base", {**_TEXT, **_SIZE}),
     "GPT2": ("gpt2_small", {**_TEXT, **_SIZE}),
     "Transformer": ("transformer_tiny", {**_TEXT, **_SIZE}),
     "ViT": ("vit_micro_patch4_32", {**_SIZE, "image_size": 8}),
