@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import keras
 from keras import ops
 
+from kzoo.errors import KzooError
 from kzoo.layers import KeyValueCache, TransformerBlock, causal_bias, combine_biases, padding_bias
 from kzoo.models.backbone import Backbone, Config, InputSpec
 
@@ -41,27 +43,32 @@ class EncoderDecoderConfig(Config):
 class EncoderDecoder(Backbone):
     """An encoder's stack of blocks, and a decoder's, which attends to what the encoder makes of the source.
 
-    A subclass makes `token_embedding`, `encoder_blocks` and `decoder_blocks`, writes `enter`, and where it has
-    any `position_bias` and `leave`. Returns the decoder's `last_hidden_state` (batch, decoder_sequence,
-    hidden_dim) and `hidden_states`, and the encoder's `encoder_last_hidden_state` (batch, sequence, hidden_dim)
-    and `encoder_hidden_states`.
+    A subclass makes `token_embedding`, `dropout`, `encoder_blocks`, `decoder_blocks`, and `encoder_norm` and
+    `decoder_norm` where the blocks' own norms come first; it writes `embed`, and `position_bias` if it has any.
+    Returns the decoder's `last_hidden_state` (batch, decoder_sequence, hidden_dim) and `hidden_states`, and the
+    encoder's `encoder_last_hidden_state` (batch, sequence, hidden_dim) and `encoder_hidden_states`.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("seq2seq", "features")
+    dropout: keras.layers.Dropout
     encoder_blocks: list[TransformerBlock]
     decoder_blocks: list[TransformerBlock]
+    encoder_norm: Any = None
+    decoder_norm: Any = None
 
-    def enter(self, side: Side, ids: Any, past: Any, training: bool) -> Any:
-        """Return what enters a side's first block, for tokens `ids` (batch, length) that come after `past`."""
-        raise TypeError(f"{type(self).__name__} does not say what enters its blocks: write its `enter`.")
+    def embed(self, side: Side, ids: Any, past: Any) -> Any:
+        """Return the vectors (batch, length, hidden_dim) of a side's `ids` (batch, length), which `past` precede."""
+        raise KzooError(f"{type(self).__name__} does not say what its tokens are to it: write its `embed`.")
 
     def position_bias(self, side: Side, length: Any, total: Any) -> Any:
         """Return what is added to a side's attention scores for the last `length` of `total` tokens, or None."""
         return None
 
     def leave(self, side: Side, x: Any, training: bool) -> Any:
-        """Return a side's result `x` (batch, length, hidden_dim), given what leaves its last block."""
-        return x
+        """Return a side's last states (batch, length, hidden_dim), given what leaves its last block."""
+        # Pre-norm blocks leave their sum unnormalised (Xiong et al., 2020, section 3).
+        norm = {"encoder": self.encoder_norm, "decoder": self.decoder_norm}[side]
+        return x if norm is None else norm(x)
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Encode `input_ids` (batch, sequence) and decode `decoder_input_ids` (batch, decoder_sequence)."""
@@ -75,7 +82,7 @@ class EncoderDecoder(Backbone):
         bias = combine_biases(
             padding_bias(inputs.get("attention_mask")), self.position_bias("encoder", length, length)
         )
-        x = self.enter("encoder", inputs["input_ids"], 0, training)
+        x = self.dropout(self.embed("encoder", inputs["input_ids"], 0), training=training)
         hidden_states = [x]
         for block in self.encoder_blocks:
             x = block(x, bias=bias, training=training)
@@ -103,10 +110,10 @@ class EncoderDecoder(Backbone):
         total = past + length
         bias = combine_biases(causal_bias(length, total), self.position_bias("decoder", length, total))
         memory_bias = padding_bias(inputs.get("attention_mask"))
-        x = self.enter("decoder", inputs["decoder_input_ids"], past, training)
+        x = self.dropout(self.embed("decoder", inputs["decoder_input_ids"], past), training=training)
         hidden_states = [x]
-        past_of_each = caches or [None] * len(self.decoder_blocks)
-        for block, memory, cache in zip(self.decoder_blocks, memories, past_of_each, strict=True):
+        each_past = caches or [None] * len(self.decoder_blocks)
+        for block, memory, cache in zip(self.decoder_blocks, memories, each_past, strict=True):
             x = block(x, bias=bias, memory=memory, memory_bias=memory_bias, cache=cache, training=training)
             hidden_states.append(x)
         return {"last_hidden_state": self.leave("decoder", x, training), "hidden_states": hidden_states}

@@ -55,26 +55,22 @@ class Transformer(EncoderDecoder):
             num_heads=config.num_decoder_heads or config.num_heads,
             intermediate_dim=config.decoder_intermediate_dim or config.intermediate_dim,
         )
-        # Pre-norm blocks leave their sum unnormalised (Xiong et al., 2020, section 3).
-        self.encoder_norm = self.add_norm("encoder_norm") if config.norm_first else None
-        self.decoder_norm = self.add_norm("decoder_norm") if config.norm_first else None
+        if config.norm_first:
+            self.encoder_norm, self.decoder_norm = (
+                self.add_norm("encoder_norm"),
+                self.add_norm("decoder_norm"),
+            )
 
-    def enter(self, side: Side, ids: Any, past: Any, training: bool) -> Any:
-        """Return the tokens' embeddings and the sinusoids of their positions, summed."""
+    def embed(self, side: Side, ids: Any, past: Any) -> Any:
+        """Return the sum of tokens and positions."""
         length = ops.shape(ids)[1]
         check_length(length, self.config.max_positions)
         x = self.token_embedding(ids) * self.embedding_scale
-        x = x + ops.cast(self.positions(side, ops.arange(length) + past), x.dtype)
-        return self.dropout(x, training=training)
+        return x + ops.cast(self.positions(side, ops.arange(length) + past), x.dtype)
 
     def positions(self, side: Side, positions: Any) -> Any:
         """Return the vectors (length, hidden_dim) of `positions` (length,)."""
         return sinusoids(positions, self.config.hidden_dim)
-
-    def leave(self, side: Side, x: Any, training: bool) -> Any:
-        """Return the last block's states, normalised if the blocks' own norms come first."""
-        norm = {"encoder": self.encoder_norm, "decoder": self.decoder_norm}[side]
-        return x if norm is None else norm(x)
 
 
 @register_model
