@@ -25,6 +25,7 @@ except (ImportError, ValueError) as error:
 
 from kzoo.models.albert import Albert, AlbertConfig, albert_base_v2
 from kzoo.models.backbone import Backbone, Config, InputSpec
+from kzoo.models.bart import Bart, BartConfig, bart_base
 from kzoo.models.base import TransformerModel
 from kzoo.models.bert import (
     Bert,
@@ -43,9 +44,11 @@ from kzoo.models.bert import (
 from kzoo.models.distilbert import DistilBert, DistilBertConfig, distilbert_base
 from kzoo.models.electra import Electra, ElectraConfig, electra_base, electra_small
 from kzoo.models.gpt2 import GPT2, GPT2Config, gpt2_small
+from kzoo.models.marian import Marian, MarianConfig, marian_base
 from kzoo.models.pretrained import from_pretrained
 from kzoo.models.registry import build, create_model, get_variant, list_models, register_model
 from kzoo.models.roberta import Roberta, RobertaConfig, roberta_base, roberta_large, xlm_roberta_base
+from kzoo.models.t5 import T5, T5Config, t5_base, t5_small, t5_v1_1_base, t5_v1_1_small
 from kzoo.models.tasks import TASKS, Task
 from kzoo.models.transformer import (
     Transformer,
@@ -66,10 +69,13 @@ from kzoo.models.vit import (
 
 __all__ = [
     "GPT2",
+    "T5",
     "TASKS",
     "Albert",
     "AlbertConfig",
     "Backbone",
+    "Bart",
+    "BartConfig",
     "Bert",
     "BertConfig",
     "Config",
@@ -81,6 +87,9 @@ __all__ = [
     "InputSpec",
     "Roberta",
     "RobertaConfig",
+    "Marian",
+    "MarianConfig",
+    "T5Config",
     "Task",
     "Transformer",
     "TransformerConfig",
@@ -88,6 +97,7 @@ __all__ = [
     "ViT",
     "ViTConfig",
     "albert_base_v2",
+    "bart_base",
     "bert_base",
     "bert_base_cased",
     "bert_large",
@@ -108,9 +118,14 @@ __all__ = [
     "load",
     "minilm_l6_h384",
     "minilm_l12_h384",
+    "marian_base",
     "register_model",
     "roberta_base",
     "roberta_large",
+    "t5_base",
+    "t5_small",
+    "t5_v1_1_base",
+    "t5_v1_1_small",
     "transformer_base",
     "transformer_big",
     "transformer_tiny",

@@ -24,6 +24,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Roberta": ("roberta_base", {**_TEXT, **_SIZE}),
     "GPT2": ("gpt2_small", {**_TEXT, **_SIZE}),
     "Transformer": ("transformer_tiny", {**_TEXT, **_SIZE}),
+    "Marian": ("marian_base", {**_TEXT, **_SIZE, "num_decoder_layers": 1, "num_decoder_heads": 4}),
+    "Bart": ("bart_base", {**_TEXT, **_SIZE, "num_decoder_layers": 1, "decoder_intermediate_dim": 20}),
+    "T5": ("t5_v1_1_small", {"vocab_size": VOCAB_SIZE, **_SIZE, "num_decoder_layers": 3, "head_dim": 6}),
     "ViT": ("vit_micro_patch4_32", {**_SIZE, "image_size": 8}),
 }
 
