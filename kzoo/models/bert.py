@@ -196,29 +196,3 @@ def minilm_l12_h384(**overrides: Any) -> TransformerModel:
     """12 layers, 384 wide, 12 heads (Wang et al., 2020); 33,360,000 parameters."""
     config = BertConfig(hidden_dim=384, intermediate_dim=1536)
     return build(Bert, config, **overrides)
-
-
-@register_model
-def bert_base_cased(**overrides: Any) -> TransformerModel:
-    """12 layers, 768 wide, 12 heads, a vocabulary with capitals; 108,310,272 parameters."""
-    return build(Bert, BertConfig(vocab_size=28_996), **overrides)
-
-
-@register_model
-def bert_large_cased(**overrides: Any) -> TransformerModel:
-    """24 layers, 1024 wide, 16 heads, a vocabulary with capitals; 333,579,264 parameters."""
-    return bert_large(**{"vocab_size": 28_996, **overrides})
-
-
-@register_model
-def minilm_l6_h384(**overrides: Any) -> TransformerModel:
-    """6 layers, 384 wide, 12 heads (Wang et al., 2020); 22,713,216 parameters."""
-    config = BertConfig(hidden_dim=384, num_layers=6, intermediate_dim=1536)
-    return build(Bert, config, **overrides)
-
-
-@register_model
-def minilm_l12_h384(**overrides: Any) -> TransformerModel:
-    """12 layers, 384 wide, 12 heads (Wang et al., 2020); 33,360,000 parameters."""
-    config = BertConfig(hidden_dim=384, intermediate_dim=1536)
-    return build(Bert, config, **overrides)
