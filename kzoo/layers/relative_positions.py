@@ -34,6 +34,7 @@ class RelativePositionBias(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._allow_non_tensor_positional_args = True  # lengths may be plain numbers
         self.num_heads = num_heads
         self.num_buckets = num_buckets
         self.max_distance = max_distance
@@ -91,4 +92,4 @@ def alibi_bias(num_heads: int, query_length: Any, key_length: Any) -> Any:
     extra = 2.0 ** (-4.0 * np.arange(1, 2 * (num_heads - power) + 1, 2) / power)
     slopes = np.concatenate([slopes, extra]).astype("float32").reshape(1, num_heads, 1, 1)
     distance = ops.cast(query_key_distances(query_length, key_length), "float32")
-    return -slopes * ops.expand_dims(distance, (0, 1))
+    return ops.multiply(ops.expand_dims(distance, (0, 1)), -slopes)

@@ -62,7 +62,7 @@ def rotary_rotation(
         frequencies = scaling.apply(frequencies)
     # Two equal halves: a channel turns with the one half a head further on.
     frequencies = np.concatenate([frequencies, frequencies]).astype("float32")
-    angles = ops.expand_dims(ops.cast(positions, "float32"), (1, 3)) * frequencies
+    angles = ops.multiply(ops.expand_dims(ops.cast(positions, "float32"), (1, 3)), frequencies)
     return ops.cos(angles), ops.sin(angles)
 
 

@@ -16,6 +16,7 @@ from kzoo.layers import (
     combine_biases,
     padding_bias,
     record_attention,
+    rotary_rotation,
 )
 
 pytestmark = pytest.mark.backend
@@ -141,9 +142,87 @@ def test_nothing_is_recorded_outside_the_block(attention):
     assert (len(recorded), len(inner)) == (1, 1)
 
 
+@pytest.mark.parametrize("num_key_value_heads", [1, 2, 3, 6])
+def test_grouped_queries_share_keys_and_values(num_key_value_heads):
+    grouped, whole = (Attention(12, 6, num_key_value_heads=n) for n in (num_key_value_heads, 6))
+    for layer in (grouped, whole):
+        layer.build(None)
+    rng = np.random.default_rng(0)
+    values = [rng.normal(size=variable.shape).astype("float32") for variable in grouped.weights]
+    grouped.set_weights(values)
+
+    def repeated(array):
+        heads = array.reshape(*array.shape[:-1], num_key_value_heads, 2)
+        return np.repeat(heads, 6 // num_key_value_heads, axis=-2).reshape(*array.shape[:-1], 12)
+
+    shared = [
+        repeated(value) if variable.path.split("/")[1] in ("key", "value") else value
+        for variable, value in zip(grouped.weights, values, strict=True)
+    ]
+    whole.set_weights(shared)
+    bias = combine_biases(causal_bias(5, 5), padding_bias(np.array([[1, 1, 1, 1, 1], [0, 1, 1, 1, 1]])))
+    with record_attention() as recorded:
+        got, expected = attend(grouped, X, bias=bias), attend(whole, X, bias=bias)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+    np.testing.assert_allclose(numpy_of(recorded[0]), numpy_of(recorded[1]), atol=1e-5)
+    keys, _ = grouped.keys_values(ops.convert_to_tensor(X))
+    assert keys.shape == (2, num_key_value_heads, 5, 2)
+
+
+def test_a_window_hides_what_is_too_far_back(attention):
+    distance = np.arange(5)[:, None] - np.arange(5)
+    hidden = (distance < 0) | (distance >= 2)
+    got = attend(attention, X, bias=causal_bias(5, 5, window=2))
+    np.testing.assert_allclose(got, by_hand(attention, X, X, hidden), atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_a_cache_of_grouped_and_turned_keys_gives_what_the_whole_gives(window):
+    layer = Attention(12, 3, num_key_value_heads=1, head_dim=6)
+    layer.build(None)
+    x = ops.convert_to_tensor(X)
+
+    def run(start, end, cache=None):
+        rotation = rotary_rotation(ops.expand_dims(ops.arange(start, end), 0), 6)
+        keys, values = layer.keys_values(x[:, start:end], cache, rotation)
+        bias = causal_bias(end - start, end, window)
+        return numpy_of(layer(x[:, start:end], keys, values, bias=bias, rotation=rotation))
+
+    cache = KeyValueCache(ops.zeros((2, 1, 0, 6)), ops.zeros((2, 1, 0, 6)))
+    pieces = [run(start, end, cache) for start, end in [(0, 3), (3, 4), (4, 5)]]
+    np.testing.assert_allclose(np.concatenate(pieces, axis=1), run(0, 5), atol=1e-5)
+
+
+def test_a_scale_of_its_own(attention):
+    doubled = Attention(12, 3, scale=1.0)
+    doubled.build(None)
+    doubled.set_weights(attention.get_weights())
+    doubled.query.kernel.assign(numpy_of(attention.query.kernel) / 2)
+    doubled.query.bias.assign(numpy_of(attention.query.bias) / 2)
+    np.testing.assert_allclose(attend(doubled, X), attend(attention, X), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "biased"),
+    [
+        ({}, {"query", "key", "value", "output"}),
+        ({"use_bias": False}, set()),
+        ({"output_bias": False}, {"query", "key", "value"}),
+        ({"use_bias": False, "output_bias": True}, {"output"}),
+    ],
+)
+def test_which_projections_have_biases(options, biased):
+    layer = Attention(12, 3, head_dim=7, **options)
+    layer.build(None)
+    assert {variable.path.split("/")[-2] for variable in layer.weights if variable.name == "bias"} == biased
+    assert attend(layer, X).shape == X.shape
+
+
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="hidden_dim=10 is not a multiple of num_heads=4"):
         Attention(10, 4)
+    with pytest.raises(ValueError, match="num_heads=4 is not a multiple of num_key_value_heads=3"):
+        Attention(12, 4, num_key_value_heads=3)
 
 
 def test_the_config_makes_the_same_layer():

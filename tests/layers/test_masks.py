@@ -25,6 +25,12 @@ def test_causal_bias_of_a_step_that_follows_a_past():
     np.testing.assert_array_equal(hidden(causal_bias(2, 5))[0, 0], [[0, 0, 0, 0, 1], [0, 0, 0, 0, 0]])
 
 
+def test_a_window_counts_the_query_itself():
+    whole = hidden(causal_bias(4, 4, window=2))[0, 0]
+    np.testing.assert_array_equal(whole, [[0, 1, 1, 1], [0, 0, 1, 1], [1, 0, 0, 1], [1, 1, 0, 0]])
+    np.testing.assert_array_equal(hidden(causal_bias(1, 4, window=2))[0, 0], whole[-1:])
+
+
 @pytest.mark.parametrize("dtype", ["int32", "int64", "bool", "float32"])
 def test_padding_bias_of_any_dtype(dtype):
     bias = padding_bias(np.array([[1, 1, 0], [0, 0, 0]], dtype))
