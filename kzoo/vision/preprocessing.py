@@ -6,10 +6,10 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from kzoo.errors import KzooError
 
@@ -25,8 +25,10 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 
 class ImagePreprocessing(BaseModel):
-    """How images become pixel values: resized, divided by 255, then `(x - mean) / std` per channel.
+    """How images become pixel values: resized, cropped, divided by 255, then `(x - mean) / std` per channel.
 
+    Images are resized to `height` by `width`, whatever their shape; or, where `resize` is given, to that, after
+    which their middle is cut out: a number is the shorter side's, which keeps the shape, two are height and width.
     `mean` and `std` hold one value for each channel, or one for all.
     """
 
@@ -38,6 +40,7 @@ class ImagePreprocessing(BaseModel):
     mean: list[float] = [0.5]
     std: list[float] = [0.5]
     resample: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    resize: PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = None
 
     @model_validator(mode="after")
     def _check_channels(self) -> ImagePreprocessing:
@@ -46,6 +49,12 @@ class ImagePreprocessing(BaseModel):
                 raise ValueError(f"{name} has {len(values)} values for {self.channels} channel(s)")
         if min(self.std) <= 0:
             raise ValueError(f"std must be above 0; got {self.std}")
+        if self.resize is not None:
+            height, width = self.resize if isinstance(self.resize, list) else [self.resize] * 2
+            if height < self.height or width < self.width:
+                raise ValueError(
+                    f"resize={self.resize} leaves too little to cut {self.height} by {self.width} out of"
+                )
         return self
 
 
@@ -86,11 +95,8 @@ def preprocess(
         >>> preprocess([np.zeros((20, 30), np.uint8)], settings).shape
         (1, 8, 8, 3)
     """
-    from PIL import Image
-
     if is_image(images) or len(images) == 0:
         raise KzooError("preprocess takes a list with at least one image.")
-    resample = Image.Resampling[settings.resample.upper()]
     batch = np.empty((len(images), settings.height, settings.width, settings.channels), np.float32)
     for index, source in enumerate(images):
         where = f"Image {first_index + index}" + (
@@ -98,7 +104,7 @@ def preprocess(
         )
         picture = _open(source, where, max_pixels)
         try:
-            pixels = _flatten(picture, settings.channels).resize((settings.width, settings.height), resample)
+            pixels = _fit(_flatten(picture, settings.channels), settings, max_pixels)
         except KzooError as error:
             raise KzooError(f"{where} {error}") from None
         except Exception as error:  # decoders fail in many ways: OSError, SyntaxError, struct.error, ...
@@ -170,3 +176,24 @@ def _flatten(picture: Image, channels: int) -> Image:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return picture.convert("L" if channels == 1 else "RGB")
+
+
+def _fit(picture: Image, settings: ImagePreprocessing, max_pixels: int) -> Image:
+    """Resize, and where the settings say so cut out the middle."""
+    from PIL import Image
+
+    height, width = settings.height, settings.width
+    if isinstance(settings.resize, list):
+        height, width = settings.resize
+    elif settings.resize is not None:
+        shorter = min(picture.size)
+        # Rounded down, as the original libraries do.
+        width, height = (settings.resize * side // shorter for side in picture.size)
+        if width * height > max_pixels:
+            raise KzooError(
+                f"has {picture.width} x {picture.height} pixels: with a shorter side of {settings.resize} it would "
+                f"have more than {max_pixels:,} pixels. Crop it first."
+            )
+    picture = picture.resize((width, height), Image.Resampling[settings.resample.upper()])
+    left, top = (width - settings.width) // 2, (height - settings.height) // 2
+    return picture.crop((left, top, left + settings.width, top + settings.height))

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from kzoo.errors import KzooError
 from kzoo.vision import ImagePreprocessing, preprocess
+from tests.optional import require
 
 PLAIN = ImagePreprocessing(height=4, width=6, mean=[0], std=[1])
 GREY = ImagePreprocessing(height=4, width=6, channels=1, mean=[0], std=[1])
@@ -87,6 +88,54 @@ def test_given_picture_is_left_alone():
     assert image.size == (20, 20) and image.getpixel((0, 0)) == (255, 0, 0)
 
 
+def photo(height, width):
+    """An image with edges, gradients and noise."""
+    rows, columns = np.mgrid[:height, :width]
+    noise = np.random.default_rng(0).integers(0, 60, (height, width, 3))
+    waves = 80 + 70 * np.sin(rows / 7)[..., None] * np.cos(columns / 11)[..., None]
+    return (waves + noise + 40 * (rows + columns > 70)[..., None]).astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", [(97, 61), (61, 98), (50, 50), (23, 40)])
+@pytest.mark.parametrize(
+    ("processor", "size_field", "resize"),
+    [
+        ("CLIPImageProcessorPil", {"shortest_edge": 37}, 37),
+        ("DeiTImageProcessorPil", {"height": 37, "width": 41}, [37, 41]),
+    ],
+)
+def test_crops_as_the_original_library_does(size, processor, size_field, resize):
+    require("torch")
+    theirs = getattr(require("transformers"), processor)(
+        size=size_field, crop_size={"height": 32, "width": 32}
+    )
+    image = photo(*size)
+    expected = theirs(Image.fromarray(image), return_tensors="np")["pixel_values"].transpose(0, 2, 3, 1)
+    settings = ImagePreprocessing(
+        height=32,
+        width=32,
+        resize=resize,
+        mean=theirs.image_mean,
+        std=theirs.image_std,
+        resample="bicubic",
+    )
+    settings = ImagePreprocessing.model_validate_json(settings.model_dump_json())
+    np.testing.assert_allclose(preprocess([image], settings), expected, rtol=0, atol=1 / 255)
+
+
+def test_the_middle_is_cut_out():
+    image = np.zeros((4, 12), np.uint8)
+    image[:, 4:8] = 255
+    settings = ImagePreprocessing(height=4, width=4, channels=1, mean=[0], std=[1], resize=4)
+    np.testing.assert_array_equal(preprocess([image], settings), np.ones((1, 4, 4, 1)))
+
+
+def test_a_thread_of_an_image_is_refused_before_it_grows():
+    settings = ImagePreprocessing(height=8, width=8, resize=8)
+    with pytest.raises(KzooError, match=r"Image 0 has 5000 x 1 pixels: with a shorter side of 8.*Crop it"):
+        preprocess([np.zeros((1, 5000), np.uint8)], settings, max_pixels=100_000)
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
@@ -154,7 +203,18 @@ def test_a_list_is_needed(images):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"mean": [0.1, 0.2]}, {"std": [0.0]}, {"std": [1, 1, -1]}, {"channels": 2}, {"hight": 3}]
+    "wrong",
+    [
+        {"mean": [0.1, 0.2]},
+        {"std": [0.0]},
+        {"std": [1, 1, -1]},
+        {"channels": 2},
+        {"hight": 3},
+        {"resize": 3},
+        {"resize": [8, 3]},
+        {"resize": [8]},
+        {"resize": 0},
+    ],
 )
 def test_contradictory_settings(wrong):
     with pytest.raises(ValidationError):
