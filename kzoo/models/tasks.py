@@ -54,19 +54,23 @@ def _head(head_class: Any, backbone: Any, *args: Any, **kwargs: Any) -> keras.la
     return head_class(*args, dtype=backbone.dtype_policy, name="head", **kwargs)
 
 
+def _classifier_dropout(backbone: Any) -> float:
+    return getattr(backbone.config, "classifier_dropout", backbone.config.dropout)
+
+
 def _classification_head(backbone: Any, options: HeadOptions) -> keras.layers.Layer:
     return _head(
         ClassificationHead,
         backbone,
         options.num_classes,
-        backbone.config.dropout,
+        _classifier_dropout(backbone),
         hidden_activation=getattr(backbone, "head_activation", None),
         distilled=getattr(backbone, "distilled", False),
     )
 
 
 def _token_classification_head(backbone: Any, options: HeadOptions) -> keras.layers.Layer:
-    return _head(TokenClassificationHead, backbone, options.num_classes, backbone.config.dropout)
+    return _head(TokenClassificationHead, backbone, options.num_classes, _classifier_dropout(backbone))
 
 
 def _masked_language_model_head(backbone: Any, options: HeadOptions) -> keras.layers.Layer:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kzoo.errors import KzooError, did_you_mean
-from kzoo.weights import bert, gpt2, vit
+from kzoo.weights import albert, bert, distilbert, electra, gpt2, roberta, vit
 from kzoo.weights.family import Family, Head, tasks_of
 from kzoo.weights.layouts import Source, Table
 from kzoo.weights.safetensors_file import Checkpoint, read_json
@@ -19,6 +19,11 @@ FAMILIES: dict[str, Family] = {
     family.model_type: family
     for family in (
         bert.FAMILY,
+        roberta.FAMILY,
+        roberta.XLM_ROBERTA,
+        distilbert.FAMILY,
+        albert.FAMILY,
+        electra.FAMILY,
         gpt2.FAMILY,
         vit.FAMILY,
     )
