@@ -111,7 +111,7 @@ def remark_on_length(pipeline: Classification | Translation, texts: Sequence[str
         KzooError: if the pipeline takes images; a text would be a path to it.
     """
     # The pipeline's own warning cannot be caught here: Python's warnings are shared by all threads.
-    reader = pipeline._reader
+    reader = pipeline.reader
     if not isinstance(reader, TextReader):
         raise KzooError(
             f"'{pipeline.name}' takes images, not text; export it with task image_classification."

@@ -35,6 +35,7 @@ from kzoo.runtime.manifest import (
     TensorSpec,
     TextPreprocessing,
 )
+from kzoo.runtime.tasks import TASKS
 
 # Bounds on |difference| / (1 + |expected|), by the precision that the Keras model computes in.
 TOLERANCES = {"float32": 1e-4, "float64": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
@@ -117,6 +118,10 @@ def to_bundle(
     if not isinstance(model, TransformerModel):
         raise ExportError(
             "Only the zoo's models make a bundle; for any other give a path that ends in .onnx."
+        )
+    if model.task not in TASKS:
+        raise ExportError(
+            f"There is no bundle for task='{model.task}' yet: give a path that ends in .onnx for the bare graph."
         )
     if model.max_length is not None and model.tokenizer is None:
         raise ExportError(

@@ -116,8 +116,10 @@ def _draw(
     for name, spec in specs.items():
         shape = tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape)
         kind = np.dtype(spec.dtype).kind
-        if "mask" in name:
-            array: np.ndarray = np.ones(shape)
+        if name.endswith("positions"):
+            array: np.ndarray = generator.integers(0, sizes.get("sequence", 1), shape)
+        elif "mask" in name:
+            array = np.ones(shape)
             if padded and len(shape) == 2:
                 real = np.linspace(shape[1], 0, shape[0]).astype(int)
                 array = (np.arange(shape[1]) < real[:, None]).astype("float32")

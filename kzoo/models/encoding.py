@@ -13,6 +13,8 @@ from kzoo.training.batches import bucket_length, is_text, to_texts
 from kzoo.training.objectives import WITH_OFFSETS, TargetContext, Targets
 from kzoo.vision import ImagePreprocessing
 
+MASK_TOKENS = ("[MASK]", "<mask>")
+
 
 @dataclass(frozen=True)
 class BatchEncoder:
@@ -45,7 +47,13 @@ class BatchEncoder:
             texts = self._texts(x)
             encoding = self._encode(texts, offsets=True)
             inputs = self._padded(encoding, length)
-            context = replace(context, texts=texts, offsets=encoding.offsets, parts=encoding.sequence_ids)
+            context = replace(
+                context,
+                texts=texts,
+                offsets=encoding.offsets,
+                words=encoding.word_ids,
+                parts=encoding.sequence_ids,
+            )
         else:
             inputs = self.inputs(x, length)
         inputs, targets = self.targets(inputs, y, context)
@@ -136,16 +144,12 @@ class BatchEncoder:
         tokenizer = self.tokenizer
         if tokenizer is None:
             return context
-        special = (
-            tokenizer.pad_id,
-            tokenizer.start_id,
-            tokenizer.end_id,
-            getattr(tokenizer, "mask_id", None),
-        )
+        mask_id = next(filter(None, map(tokenizer.token_id, MASK_TOKENS)), None)
+        special = (tokenizer.pad_id, tokenizer.start_id, tokenizer.end_id, mask_id)
         return replace(
             context,
             start_id=tokenizer.start_id,
-            mask_id=getattr(tokenizer, "mask_id", None),
+            mask_id=mask_id,
             special_ids=frozenset(token for token in special if token is not None),
             vocab_size=tokenizer.vocab_size,
         )

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kzoo.layers import KeyValueCache
+from keras import ops
+
+from kzoo.layers import Attention, KeyValueCache
 from kzoo.models.backbone import InputSpec
 from kzoo.models.base import TransformerModel
 
@@ -36,6 +38,8 @@ def serving_graphs(model: TransformerModel) -> dict[str, Graph]:
         return {"model": _causal_step(model)}
     if model.task == "seq2seq":
         return {"encoder": _encoder(model), "decoder": _decoder_step(model)}
+    if model.task == "mlm":
+        return {"model": _filled_masks(model)}
     return {"model": bare_graph(model)}
 
 
@@ -43,23 +47,22 @@ def _max_length(model: TransformerModel) -> int | None:
     return getattr(model.backbone.config, "max_positions", None)
 
 
-def _cache_specs(model: TransformerModel, kind: str, length: str) -> dict[str, InputSpec]:
-    config = model.backbone.config
-    shape = ("batch", config.num_heads, length, config.hidden_dim // config.num_heads)
-    names = [
-        f"past_key_values.{layer}{kind}.{part}"
-        for layer in range(config.num_layers)
+def _cache_specs(attentions: list[Attention], kind: str, length: str) -> dict[str, InputSpec]:
+    return {
+        f"past_key_values.{layer}{kind}.{part}": InputSpec(
+            ("batch", attention.num_key_value_heads, length, attention.head_dim), "float32"
+        )
+        for layer, attention in enumerate(attentions)
         for part in ("key", "value")
-    ]
-    return {name: InputSpec(shape, "float32") for name in names}
+    }
 
 
-def _caches(model: TransformerModel, inputs: Tensors, kind: str = "") -> list[KeyValueCache]:
+def _caches(inputs: Tensors, num_layers: int, kind: str = "") -> list[KeyValueCache]:
     return [
         KeyValueCache(
             inputs[f"past_key_values.{layer}{kind}.key"], inputs[f"past_key_values.{layer}{kind}.value"]
         )
-        for layer in range(model.backbone.config.num_layers)
+        for layer in range(num_layers)
     ]
 
 
@@ -80,8 +83,10 @@ def _last_logits(model: TransformerModel, states: Any) -> Tensors:
 def _causal_step(model: TransformerModel) -> Graph:
     """One graph for a prompt and for each later token: an empty past is the first step."""
 
+    attentions = [block.attention for block in model.backbone.blocks]
+
     def step(inputs: Tensors) -> Tensors:
-        caches = _caches(model, inputs)
+        caches = _caches(inputs, len(attentions))
         features = model.backbone(inputs, caches=caches)
         present = _present([(cache.keys, cache.values) for cache in caches])
         return {**_last_logits(model, features["last_hidden_state"]), **present}
@@ -89,9 +94,22 @@ def _causal_step(model: TransformerModel) -> Graph:
     specs = {
         "input_ids": InputSpec(("batch", "sequence"), "int64"),
         "attention_mask": InputSpec(("batch", "past+sequence"), "int64"),
-        **_cache_specs(model, "", "past"),
+        **_cache_specs(attentions, "", "past"),
     }
     return Graph(step, specs, _max_length(model))
+
+
+def _filled_masks(model: TransformerModel) -> Graph:
+    """The logits (batch, masks, vocab_size) at `mask_positions` alone: those of all tokens are hardly ever read."""
+
+    def fill(inputs: Tensors) -> Tensors:
+        states = model.backbone(inputs)["last_hidden_state"]
+        positions = ops.expand_dims(inputs["mask_positions"], -1)
+        head: Any = model.head
+        return head({"last_hidden_state": ops.take_along_axis(states, positions, axis=1)})
+
+    specs = {**model.signature(), "mask_positions": InputSpec(("batch", "masks"), "int64")}
+    return Graph(fill, specs, _max_length(model))
 
 
 def _encoder(model: TransformerModel) -> Graph:
@@ -109,9 +127,11 @@ def _encoder(model: TransformerModel) -> Graph:
 def _decoder_step(model: TransformerModel) -> Graph:
     """One graph for the first target token and for each later one: an empty past is the first step."""
 
+    blocks = model.backbone.decoder_blocks
+
     def step(inputs: Tensors) -> Tensors:
-        caches = _caches(model, inputs, ".decoder")
-        memories = [(memory.keys, memory.values) for memory in _caches(model, inputs, ".encoder")]
+        caches = _caches(inputs, len(blocks), ".decoder")
+        memories = [(memory.keys, memory.values) for memory in _caches(inputs, len(blocks), ".encoder")]
         states = model.backbone.decode(inputs, memories, caches)["last_hidden_state"]
         present = _present([(cache.keys, cache.values) for cache in caches], ".decoder")
         return {**_last_logits(model, states), **present}
@@ -119,7 +139,7 @@ def _decoder_step(model: TransformerModel) -> Graph:
     specs = {
         "decoder_input_ids": InputSpec(("batch", "decoder_sequence"), "int64"),
         "attention_mask": InputSpec(("batch", "sequence"), "int64"),
-        **_cache_specs(model, ".encoder", "sequence"),
-        **_cache_specs(model, ".decoder", "past"),
+        **_cache_specs([block.cross_attention for block in blocks], ".encoder", "sequence"),
+        **_cache_specs([block.attention for block in blocks], ".decoder", "past"),
     }
     return Graph(step, specs, _max_length(model))

@@ -321,14 +321,15 @@ class ImageTextSimilarityHead(Head):
     ) -> dict[str, Any]:
         """Return `logits_per_image` (images, texts), its transpose `logits_per_text`, and the vectors.
 
-        `text_embeds` and `image_embeds` have length 1.
+        `text_embeds` and `image_embeds` have length 1. Of texts alone, or images alone, only these are returned.
         """
-        texts = _unit(ops.cast(features["text_embeds"], "float32"))
-        images = _unit(ops.cast(features["image_embeds"], "float32"))
-        logits = ops.matmul(images, ops.transpose(texts)) * ops.exp(self.logit_scale)
-        return {
-            "logits_per_image": logits,
-            "logits_per_text": ops.transpose(logits),
-            "text_embeds": texts,
-            "image_embeds": images,
+        outputs = {
+            name: _unit(ops.cast(features[name], "float32"))
+            for name in ("text_embeds", "image_embeds")
+            if name in features
         }
+        if len(outputs) == 2:
+            logits = ops.matmul(outputs["image_embeds"], ops.transpose(outputs["text_embeds"]))
+            logits = logits * ops.exp(self.logit_scale)
+            outputs |= {"logits_per_image": logits, "logits_per_text": ops.transpose(logits)}
+        return outputs

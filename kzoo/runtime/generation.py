@@ -9,7 +9,7 @@ import numpy as np
 
 from kzoo.errors import BundleError, KzooError
 from kzoo.runtime.bundle import Bundle
-from kzoo.runtime.inputs import TextReader
+from kzoo.runtime.inputs import Batch, TextReader
 from kzoo.runtime.manifest import GraphSpec
 from kzoo.runtime.pipeline import Pipeline
 from kzoo.runtime.session import Session
@@ -78,10 +78,11 @@ class Translation(Pipeline):
     """A text for each text, by an encoder and a decoder."""
 
     outputs = {"encoder": (), "decoder": ("logits",)}
+    reader: TextReader
 
     def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]):
         super().__init__(bundle, sessions)
-        self._reader = self._text_reader()
+        self.reader = self._text_reader()
         self._defaults = self._generation_defaults()
         if self._defaults.start_id is None:
             raise BundleError(f"{bundle.folder}: the manifest has no generation.start_id. Export it again.")
@@ -102,33 +103,34 @@ class Translation(Pipeline):
             KzooError: if an input is no string, or the list is empty.
         """
         limit = self._defaults.max_new_tokens if max_new_tokens is None else max_new_tokens
-        limit = min(limit, self._reader.max_length)
+        limit = min(limit, self.reader.max_length)
 
-        def compute(feeds: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-            mask = feeds["attention_mask"]
-            memory = _renamed(self._sessions["encoder"].run(feeds))
+        def compute(batch: Batch) -> list[dict[str, Any]]:
+            mask = batch.feeds["attention_mask"]
+            memory = _renamed(self._sessions["encoder"].run(batch.feeds))
             past = _empty_past(self.manifest.graphs["decoder"], len(mask))
             state = {"attention_mask": mask, **memory, **past}
             step = CachedStep(self._sessions["decoder"], "decoder_input_ids", state)
             start = np.full((len(mask), 1), self._defaults.start_id)
             ids, scores = greedy(step, start, end_id=self._defaults.end_id, max_new_tokens=limit)
-            texts = self._reader.tokenizer.decode_batch(ids)
+            texts = self.reader.tokenizer.decode_batch(ids)
             return [
                 {"translation": text, "score": float(score)}
                 for text, score in zip(texts, scores, strict=True)
             ]
 
-        return self._in_batches(self._reader, inputs, batch_size, compute)
+        return self._in_batches(self.reader, inputs, batch_size, compute)
 
 
 class TextGeneration(Pipeline):
     """What follows a text, by a causal language model."""
 
     outputs = {"model": ("logits",)}
+    reader: TextReader
 
     def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]):
         super().__init__(bundle, sessions)
-        self._reader = self._text_reader()
+        self.reader = self._text_reader()
         self._defaults = self._generation_defaults()
 
     def __call__(
@@ -166,15 +168,15 @@ class TextGeneration(Pipeline):
             raise KzooError(
                 "top_k and top_p are for drawing: give a temperature above 0 too, for example 0.8."
             )
-        length = self._reader.max_length
+        length = self.reader.max_length
         limit = self._defaults.max_new_tokens if max_new_tokens is None else max_new_tokens
-        reader = TextReader(self._reader.tokenizer, length - max(1, min(limit, length // 2)), keep="last")
+        reader = TextReader(self.reader.tokenizer, length - max(1, min(limit, length // 2)), keep="last")
         if seed is not None and seed < 0:
             raise KzooError(f"seed is {seed}; it must be 0 or greater.")
         random = np.random.default_rng(seed)  # one for all batches, so that they draw different numbers
 
-        def compute(feeds: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-            prompts, mask = self._left_padded(feeds["input_ids"], feeds["attention_mask"])
+        def compute(batch: Batch) -> list[dict[str, Any]]:
+            prompts, mask = self._left_padded(batch.feeds["input_ids"], batch.feeds["attention_mask"])
             state = {"attention_mask": mask, **_empty_past(self.manifest.graphs["model"], len(mask))}
             step = CachedStep(self._sessions["model"], "input_ids", state, mask_grows=True)
             end_id, room = self._defaults.end_id, min(limit, length - prompts.shape[1])
@@ -191,7 +193,7 @@ class TextGeneration(Pipeline):
                     top_p=top_p,
                     seed=random,
                 )
-            return [{"text": text} for text in self._reader.tokenizer.decode_batch(ids)]
+            return [{"text": text} for text in self.reader.tokenizer.decode_batch(ids)]
 
         return self._in_batches(reader, inputs, batch_size, compute)
 
@@ -199,7 +201,7 @@ class TextGeneration(Pipeline):
         self, input_ids: np.ndarray, attention_mask: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Move the padding to the left, so that all prompts end where their continuations begin."""
-        tokenizer = self._reader.tokenizer
+        tokenizer = self.reader.tokenizer
         prompts = []
         for ids, size in zip(input_ids.tolist(), attention_mask.sum(axis=1), strict=True):
             prompt = ids[:size]

@@ -10,7 +10,7 @@ import numpy as np
 
 from kzoo.errors import KzooError
 from kzoo.runtime.manifest import ImagePreprocessing
-from kzoo.text import Text, Tokenizer, check_text
+from kzoo.text import Encoding, Text, Tokenizer, check_text
 from kzoo.vision import ImageInput, is_image, preprocess
 
 
@@ -19,13 +19,39 @@ class TruncationWarning(UserWarning):
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Inputs that run together.
+
+    Attributes:
+        items: the texts or images.
+        feeds: what the graph takes, by name.
+        truncated: (batch,) whether a text was cut.
+        encoding: the texts' tokens, with their offsets where the reader was asked for them; None for images.
+    """
+
+    items: Sequence[Any]
+    feeds: dict[str, np.ndarray]
+    truncated: np.ndarray
+    encoding: Encoding | None = None
+
+
+@dataclass(frozen=True)
 class TextReader:
-    """Reads strings, and where `pairs` is set pairs of strings, into padded token ids."""
+    """Reads strings into padded token ids.
+
+    Attributes:
+        tokenizer: makes the ids.
+        max_length: most tokens of a text; longer ones are cut.
+        kinds: whether texts are strings, pairs of them, or either.
+        keep: which end of a text survives the cut.
+        offsets: whether to say which characters each token comes from.
+    """
 
     tokenizer: Tokenizer
     max_length: int
-    pairs: bool = False
+    kinds: Literal["singles", "pairs", "both"] = "singles"
     keep: Literal["first", "last"] = "first"
+    offsets: bool = False
 
     def listed(self, inputs: Any) -> tuple[list[Any], bool]:
         """Return the inputs as a checked list, and whether they were one bare text."""
@@ -33,23 +59,27 @@ class TextReader:
         items = [inputs] if bare else _as_list(inputs, "a string or a list of strings")
         for index, item in enumerate(items):
             check_text(item, index)
-            if isinstance(item, tuple) and not self.pairs:
+            if isinstance(item, tuple) and self.kinds == "singles":
                 raise KzooError(f"Text {index} is a pair; this task takes single strings.")
+            if isinstance(item, str) and self.kinds == "pairs":
+                raise KzooError(f"Text {index} is a single string; this task takes pairs, as 2-tuples.")
         return items, bare
 
     def size(self, text: Text) -> int:
         """Return a cheap measure that sorts texts by length."""
         return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
 
-    def read(self, texts: Sequence[Text], first_index: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return the graph's inputs for one batch, and which of its texts were cut (batch,)."""
-        encoding = self.tokenizer.encode(texts, max_length=self.max_length, keep=self.keep)
+    def read(self, texts: Sequence[Text], first_index: int) -> Batch:
+        """Return the graph's inputs for one batch."""
+        encoding = self.tokenizer.encode(
+            texts, max_length=self.max_length, keep=self.keep, offsets=self.offsets
+        )
         feeds = {
             "input_ids": encoding.input_ids,
             "attention_mask": encoding.attention_mask,
             "token_type_ids": encoding.token_type_ids,
         }
-        return feeds, encoding.truncated
+        return Batch(texts, feeds, encoding.truncated, encoding)
 
 
 @dataclass(frozen=True)
@@ -67,12 +97,10 @@ class ImageReader:
         """Return the same for all: an image's size makes no difference to its batch, so order stays."""
         return 0
 
-    def read(
-        self, images: Sequence[ImageInput], first_index: int
-    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return the graph's inputs for one batch, and that no image was cut (batch,)."""
+    def read(self, images: Sequence[ImageInput], first_index: int) -> Batch:
+        """Return the graph's inputs for one batch."""
         pixels = preprocess(images, self.settings, first_index=first_index)
-        return {"pixel_values": pixels}, np.zeros(len(images), bool)
+        return Batch(images, {"pixel_values": pixels}, np.zeros(len(images), bool))
 
 
 def _as_list(inputs: Any, expected: str) -> list[Any]:

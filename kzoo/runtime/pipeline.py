@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
 from kzoo.errors import BundleError, KzooError
 from kzoo.runtime.bundle import Bundle
-from kzoo.runtime.inputs import ImageReader, TextReader, TruncationWarning
+from kzoo.runtime.inputs import Batch, ImageReader, TextReader, TruncationWarning
 from kzoo.runtime.manifest import GOLDEN_FILE, MANIFEST_FILE, GenerationDefaults, Manifest
 from kzoo.runtime.session import Session
 from kzoo.text import Tokenizer
@@ -24,7 +24,12 @@ class Pipeline(ABC):
     """A loaded bundle: call it with one input or a list, and it gives one result or a list in the same order.
 
     Safe to call from many threads at once. `kzoo.load` makes the right subclass for the bundle's task.
+
+    Attributes:
+        reader: reads what goes in; it knows the tokenizer and the most tokens of a text, or how images are made.
     """
+
+    reader: TextReader | ImageReader
 
     # Role of each graph, and the outputs that the task reads from it.
     outputs: ClassVar[dict[str, tuple[str, ...]]]
@@ -114,11 +119,12 @@ class Pipeline(ABC):
         for (case, role), sides in cases.items():
             yield case, role, sides["input"], sides["output"]
 
-    def _text_reader(self, pairs: bool = False) -> TextReader:
+    def _text_reader(
+        self, kinds: Literal["singles", "pairs", "both"] = "singles", offsets: bool = False
+    ) -> TextReader:
         settings = self._needed("text", self.manifest.text)
-        return TextReader(
-            Tokenizer.from_file(self._bundle.path(settings.tokenizer)), settings.max_length, pairs
-        )
+        tokenizer = Tokenizer.from_file(self._bundle.path(settings.tokenizer))
+        return TextReader(tokenizer, settings.max_length, kinds, offsets=offsets)
 
     def _image_reader(self) -> ImageReader:
         return ImageReader(self._needed("image", self.manifest.image))
@@ -139,7 +145,7 @@ class Pipeline(ABC):
         reader: TextReader | ImageReader,
         inputs: Any,
         batch_size: int,
-        compute: Callable[[dict[str, np.ndarray]], list[Any]],
+        compute: Callable[[Batch], list[Any]],
     ) -> Any:
         """Run `compute` on batches of inputs of similar length; results come in the order of the inputs."""
         if batch_size < 1:
@@ -150,9 +156,9 @@ class Pipeline(ABC):
         order = sorted(range(len(items)), key=lambda index: reader.size(items[index]))
         for start in range(0, len(order), batch_size):
             places = order[start : start + batch_size]
-            feeds, truncated = reader.read([items[place] for place in places], start)
-            cut += [place for place, too_long in zip(places, truncated, strict=True) if too_long]
-            for place, result in zip(places, compute(feeds), strict=True):
+            batch = reader.read([items[place] for place in places], start)
+            cut += [place for place, too_long in zip(places, batch.truncated, strict=True) if too_long]
+            for place, result in zip(places, compute(batch), strict=True):
                 results[place] = result
         if cut and isinstance(reader, TextReader):
             shown = ", ".join(map(str, sorted(cut)[:10])) + (", ..." if len(cut) > 10 else "")

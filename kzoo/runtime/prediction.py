@@ -9,6 +9,7 @@ import numpy as np
 
 from kzoo.errors import BundleError, KzooError
 from kzoo.runtime.bundle import Bundle
+from kzoo.runtime.inputs import Batch
 from kzoo.runtime.pipeline import Pipeline
 from kzoo.runtime.session import Session
 
@@ -19,7 +20,7 @@ class _Prediction(Pipeline):
     def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]):
         super().__init__(bundle, sessions)
         images = self.manifest.text is None and self.manifest.image is not None
-        self._reader = self._image_reader() if images else self._text_reader(pairs=True)
+        self.reader = self._image_reader() if images else self._text_reader("both")
         self._run = sessions["model"].run
 
 
@@ -44,14 +45,14 @@ class Classification(_Prediction):
             KzooError: if an input is of the wrong kind, or the list is empty.
         """
 
-        def compute(feeds: dict[str, np.ndarray]) -> list[Any]:
-            logits = self._run(feeds)["logits"].astype(np.float64)
+        def compute(batch: Batch) -> list[Any]:
+            logits = self._run(batch.feeds)["logits"].astype(np.float64)
             weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
             ranked = self._rank(weights / weights.sum(axis=-1, keepdims=True), top_k or 1)
             return ranked if top_k else [best for (best,) in ranked]
 
         _check_top_k(top_k)
-        return self._in_batches(self._reader, inputs, batch_size, compute)
+        return self._in_batches(self.reader, inputs, batch_size, compute)
 
     def _rank(self, scores: np.ndarray, top_k: int | None) -> list[list[dict[str, Any]]]:
         """Return the best labels of each row of scores (batch, classes)."""
@@ -90,13 +91,21 @@ class MultiLabel(Classification):
             KzooError: if an input is of the wrong kind, or the list is empty.
         """
 
-        def compute(feeds: dict[str, np.ndarray]) -> list[Any]:
-            logits = self._run(feeds)["logits"].astype(np.float64)
+        def compute(batch: Batch) -> list[Any]:
+            logits = self._run(batch.feeds)["logits"].astype(np.float64)
             ranked = self._rank(0.5 + 0.5 * np.tanh(0.5 * logits), top_k)  # the sigmoid that cannot overflow
             return [[entry for entry in entries if entry["score"] >= threshold] for entries in ranked]
 
         _check_top_k(top_k)
-        return self._in_batches(self._reader, inputs, batch_size, compute)
+        return self._in_batches(self.reader, inputs, batch_size, compute)
+
+
+class NextSentence(Classification):
+    """Whether the second text of a pair follows the first: labels `next` and `random`."""
+
+    def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]):
+        super().__init__(bundle, sessions)
+        self.reader = self._text_reader("pairs")
 
 
 class Embedding(_Prediction):
@@ -118,10 +127,10 @@ class Embedding(_Prediction):
             KzooError: if an input is of the wrong kind, or the list is empty.
         """
 
-        def compute(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-            return list(self._run(feeds)["embedding"].astype(np.float32))
+        def compute(batch: Batch) -> list[np.ndarray]:
+            return list(self._run(batch.feeds)["embedding"].astype(np.float32))
 
-        return np.asarray(self._in_batches(self._reader, inputs, batch_size, compute))
+        return np.asarray(self._in_batches(self.reader, inputs, batch_size, compute))
 
 
 class Features(_Prediction):
@@ -144,15 +153,15 @@ class Features(_Prediction):
             KzooError: if an input is of the wrong kind, or the list is empty.
         """
 
-        def compute(feeds: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-            outputs = self._run(feeds)
+        def compute(batch: Batch) -> list[dict[str, np.ndarray]]:
+            outputs = self._run(batch.feeds)
             rows = [dict(zip(outputs, values, strict=True)) for values in zip(*outputs.values(), strict=True)]
-            if "attention_mask" in feeds:
-                for row, size in zip(rows, feeds["attention_mask"].sum(axis=1), strict=True):
+            if "attention_mask" in batch.feeds:
+                for row, size in zip(rows, batch.feeds["attention_mask"].sum(axis=1), strict=True):
                     row["last_hidden_state"] = row["last_hidden_state"][:size]
             return rows
 
-        return self._in_batches(self._reader, inputs, batch_size, compute)
+        return self._in_batches(self.reader, inputs, batch_size, compute)
 
 
 def _check_top_k(top_k: int | None) -> None:

@@ -9,8 +9,9 @@ from kzoo.errors import BundleError, did_you_mean
 from kzoo.runtime.bundle import Bundle
 from kzoo.runtime.generation import TextGeneration, Translation
 from kzoo.runtime.pipeline import Pipeline
-from kzoo.runtime.prediction import Classification, Embedding, Features, MultiLabel
+from kzoo.runtime.prediction import Classification, Embedding, Features, MultiLabel, NextSentence
 from kzoo.runtime.session import Device, open_session
+from kzoo.runtime.tokens import MaskFilling, QuestionAnswering, ReplacedTokens, TokenClassification
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -21,8 +22,13 @@ TASKS: dict[str, type[Pipeline]] = {
     "embedding": Embedding,
     "features": Features,
     "image_classification": Classification,
+    "mlm": MaskFilling,
     "multilabel": MultiLabel,
+    "next_sentence": NextSentence,
+    "qa": QuestionAnswering,
+    "replaced_token": ReplacedTokens,
     "seq2seq": Translation,
+    "tokens": TokenClassification,
 }
 
 

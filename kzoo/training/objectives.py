@@ -38,6 +38,7 @@ class TargetContext:
         vocab_size: number of tokens that a hidden one may be swapped with.
         texts: the batch's texts as they were encoded, if it was texts and the task asks where tokens come from.
         offsets: int (batch, length, 2), the characters of each of their tokens.
+        words: int (batch, length), the place of each token's word, as the tokenizer splits words.
         parts: int (batch, length), 0 for tokens of a text or a pair's first, 1 for its second's, -1 for others.
         learns: whether the targets are to be learnt from, rather than only the inputs looked at.
     """
@@ -52,6 +53,7 @@ class TargetContext:
     vocab_size: int = 0
     texts: Sequence[Any] | None = None
     offsets: np.ndarray | None = None
+    words: np.ndarray | None = None
     parts: np.ndarray | None = None
     learns: bool = True
 
@@ -178,8 +180,10 @@ def masked_token_targets(inputs: Inputs, y: Any, context: TargetContext) -> tupl
 def token_class_targets(inputs: Inputs, y: Any, context: TargetContext) -> tuple[Inputs, Any]:
     """Make each word's class the label of its first token; the others count in no loss.
 
-    For texts, `y` has a list of class names or ids for each, one a word; words stand between spaces. For token ids,
-    `y` (batch, length) has a class for each token, -100 where there is none.
+    For texts, `y` has a list of class names or ids for each, one a word; words stand between spaces. Where the
+    tokenizer splits such a word, as at a hyphen, each part's first token is labelled, with `I-` for `B-` after the
+    first part: so are texts labelled by `kzoo.load`. For token ids, `y` (batch, length) has a class for each token,
+    -100 where there is none.
 
     Raises:
         KzooError: as many classes as words there are not, or one that is unknown.
@@ -191,6 +195,10 @@ def token_class_targets(inputs: Inputs, y: Any, context: TargetContext) -> tuple
         real = labels != IGNORED
         labels[real] = _class_ids(labels[real], context)
         return inputs, _per_token(labels, inputs)
+    if context.words is None:
+        raise ValueError("the context has texts, and not where their tokens come from")
+    ids = {name: index for index, name in enumerate(context.labels or ())}
+    goes_on = {ids[name]: ids.get(f"I-{name[2:]}", ids[name]) for name in ids if name.startswith("B-")}
     labels = np.full(np.shape(inputs["input_ids"]), IGNORED, "int32")
     for row, (text, classes) in enumerate(zip(context.texts, y, strict=True)):
         words = [match.span() for match in re.finditer(r"\S+", text)]
@@ -201,6 +209,8 @@ def token_class_targets(inputs: Inputs, y: Any, context: TargetContext) -> tuple
             )
         for word, label in zip(words, _class_ids(classes, context), strict=True):
             tokens, _ = _tokens_of(context, row, 0, *word)
+            first_of_parts = tokens[np.diff(context.words[row, tokens], prepend=-1) != 0]
+            labels[row, first_of_parts] = goes_on.get(label, label)
             labels[row, tokens[:1]] = label
     return inputs, labels
 
