@@ -23,25 +23,32 @@ class RotaryScaling:
         low_frequency_factor: with `"llama3"`: waves longer than `original_max_positions` over this are low.
         high_frequency_factor: with `"llama3"`: waves shorter than `original_max_positions` over this are high.
         original_max_positions: with `"llama3"`: the length in tokens that the model was first trained on.
+
+    Raises:
+        KzooError: an unknown kind, or numbers that are missing or not the kind's.
     """
 
     kind: str
     factor: float
-    low_frequency_factor: float = 1.0
-    high_frequency_factor: float = 4.0
-    original_max_positions: int = 8192
+    low_frequency_factor: float | None = None
+    high_frequency_factor: float | None = None
+    original_max_positions: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown kind."""
+        """Refuse an unknown kind, and numbers that do not belong to it."""
         if self.kind not in ("linear", "llama3"):
             raise KzooError(f"Unknown rotary scaling '{self.kind}': kzoo has linear and llama3.")
+        for name in ("low_frequency_factor", "high_frequency_factor", "original_max_positions"):
+            if (getattr(self, name) is None) == (self.kind == "llama3"):
+                needed = "needs" if self.kind == "llama3" else "has no"
+                raise KzooError(f"The rotary scaling '{self.kind}' {needed} {name}.")
 
     def apply(self, frequencies: np.ndarray) -> np.ndarray:
         """Return the stretched frequencies, radians a token."""
-        if self.kind == "linear":
+        low, high, length = self.low_frequency_factor, self.high_frequency_factor, self.original_max_positions
+        if low is None or high is None or length is None:
             return frequencies / self.factor
-        waves = self.original_max_positions * frequencies / (2 * math.pi)
-        low, high = self.low_frequency_factor, self.high_frequency_factor
+        waves = length * frequencies / (2 * math.pi)
         kept = np.clip((waves - low) / (high - low), 0.0, 1.0)
         return kept * frequencies + (1 - kept) * frequencies / self.factor
 

@@ -43,7 +43,8 @@ from kzoo.models.bert import (
 )
 from kzoo.models.distilbert import DistilBert, DistilBertConfig, distilbert_base
 from kzoo.models.electra import Electra, ElectraConfig, electra_base, electra_small
-from kzoo.models.gpt2 import GPT2, GPT2Config, gpt2_small
+from kzoo.models.gpt2 import GPT2, GPT2Config, gpt2_large, gpt2_medium, gpt2_small, gpt2_xl
+from kzoo.models.llama import Llama, LlamaConfig, llama_3_2_1b, llama_micro, qwen2_0_5b, tinyllama_1_1b
 from kzoo.models.marian import Marian, MarianConfig, marian_base
 from kzoo.models.pretrained import from_pretrained
 from kzoo.models.registry import build, create_model, get_variant, list_models, register_model
@@ -85,6 +86,8 @@ __all__ = [
     "ElectraConfig",
     "GPT2Config",
     "InputSpec",
+    "Llama",
+    "LlamaConfig",
     "Roberta",
     "RobertaConfig",
     "Marian",
@@ -113,12 +116,18 @@ __all__ = [
     "electra_small",
     "from_pretrained",
     "get_variant",
+    "gpt2_large",
+    "gpt2_medium",
     "gpt2_small",
+    "gpt2_xl",
     "list_models",
+    "llama_3_2_1b",
+    "llama_micro",
     "load",
     "minilm_l6_h384",
     "minilm_l12_h384",
     "marian_base",
+    "qwen2_0_5b",
     "register_model",
     "roberta_base",
     "roberta_large",
@@ -126,6 +135,7 @@ __all__ = [
     "t5_small",
     "t5_v1_1_base",
     "t5_v1_1_small",
+    "tinyllama_1_1b",
     "transformer_base",
     "transformer_big",
     "transformer_tiny",

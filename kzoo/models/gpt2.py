@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
-from keras import ops
 
-from kzoo.layers import (
-    KeyValueCache,
-    PositionEmbedding,
-    TokenEmbedding,
-    causal_bias,
-    check_length,
-    combine_biases,
-    padding_bias,
-    token_positions,
-)
-from kzoo.models.backbone import Backbone, Config, InputSpec
+from kzoo.layers import PositionEmbedding
+from kzoo.models.backbone import Config
 from kzoo.models.base import TransformerModel
+from kzoo.models.decoder_only import DecoderOnly
 from kzoo.models.registry import build, register_model
 
 
@@ -41,58 +31,47 @@ class GPT2Config(Config):
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class GPT2(Backbone):
-    """GPT-2 decoder (Radford et al., 2019, section 2.3).
+class GPT2(DecoderOnly):
+    """GPT-2 decoder (Radford et al., 2019, section 2.3): learned positions, layer norms.
 
     Returns `last_hidden_state` (batch, sequence, hidden_dim).
     """
 
     Config = GPT2Config
-    tasks = ("causal_lm", "features")
 
     def __init__(self, config: GPT2Config, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
-        self.token_embedding = self.add(
-            TokenEmbedding, "token_embedding", config.vocab_size, config.hidden_dim
-        )
         self.position_embedding = self.add(
             PositionEmbedding, "position_embedding", config.max_positions, config.hidden_dim
         )
-        self.dropout = self.add(keras.layers.Dropout, "dropout", config.dropout)
-        self.blocks = self.add_blocks("block", norm_first=True)
-        self.final_norm = self.add_norm("final_norm")
 
-    def call(
-        self,
-        inputs: dict[str, Any],
-        caches: Sequence[KeyValueCache] | None = None,
-        training: bool = False,
-    ) -> dict[str, Any]:
-        """Read `input_ids` (batch, sequence), each token seeing itself and those before it.
-
-        With `caches`, one a block, the tokens come after those held there, and `attention_mask`
-        (batch, past + sequence) covers both. Padding may stand on either side.
-        """
-        input_ids, mask = inputs["input_ids"], inputs.get("attention_mask")
-        length = ops.shape(input_ids)[1]
-        total = length if caches is None else length + caches[0].length
-        check_length(total, self.config.max_positions)
-        x = self.token_embedding(input_ids) + self.position_embedding(token_positions(length, total, mask))
-        x = self.dropout(x, training=training)
-        bias = combine_biases(causal_bias(length, total), padding_bias(mask))
-        hidden_states = [x]
-        for block, cache in zip(self.blocks, caches or self.no_caches(), strict=True):
-            x = block(x, bias=bias, cache=cache, training=training)
-            hidden_states.append(x)
-        return {"last_hidden_state": self.final_norm(x), "hidden_states": hidden_states}
-
-    def signature(self) -> dict[str, InputSpec]:
-        """Return the inputs by name."""
-        tokens = InputSpec(("batch", "sequence"), "int64")
-        return {"input_ids": tokens, "attention_mask": tokens}
+    def embed(self, input_ids: Any, positions: Any) -> Any:
+        """Return the sum of tokens' and positions' vectors (batch, sequence, hidden_dim)."""
+        return self.token_embedding(input_ids) + self.position_embedding(positions)
 
 
 @register_model
 def gpt2_small(**overrides: Any) -> TransformerModel:
     """12 layers, 768 wide, 12 heads; 124,439,808 parameters."""
     return build(GPT2, GPT2Config(), **overrides)
+
+
+@register_model
+def gpt2_medium(**overrides: Any) -> TransformerModel:
+    """24 layers, 1024 wide, 16 heads; 354,823,168 parameters."""
+    config = GPT2Config(hidden_dim=1024, num_layers=24, num_heads=16, intermediate_dim=4096)
+    return build(GPT2, config, **overrides)
+
+
+@register_model
+def gpt2_large(**overrides: Any) -> TransformerModel:
+    """36 layers, 1280 wide, 20 heads; 774,030,080 parameters."""
+    config = GPT2Config(hidden_dim=1280, num_layers=36, num_heads=20, intermediate_dim=5120)
+    return build(GPT2, config, **overrides)
+
+
+@register_model
+def gpt2_xl(**overrides: Any) -> TransformerModel:
+    """48 layers, 1600 wide, 25 heads; 1,557,611,200 parameters."""
+    config = GPT2Config(hidden_dim=1600, num_layers=48, num_heads=25, intermediate_dim=6400)
+    return build(GPT2, config, **overrides)

@@ -61,9 +61,17 @@ def test_llama3_scaling_keeps_short_waves_and_stretches_long_ones():
     assert (np.diff(ratios[1:-1]) < 0).all()
 
 
-def test_an_unknown_scaling():
-    with pytest.raises(KzooError, match="Unknown rotary scaling 'yarn': kzoo has linear and llama3"):
-        RotaryScaling("yarn", factor=2.0)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "yarn"}, "Unknown rotary scaling 'yarn': kzoo has linear and llama3"),
+        ({"kind": "llama3", "low_frequency_factor": 1.0}, "'llama3' needs high_frequency_factor"),
+        ({"kind": "linear", "original_max_positions": 64}, "'linear' has no original_max_positions"),
+    ],
+)
+def test_scalings_that_say_too_little_or_too_much(options, message):
+    with pytest.raises(KzooError, match=message):
+        RotaryScaling(**options, factor=2.0)
 
 
 @pytest.mark.parametrize(

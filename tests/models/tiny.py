@@ -23,6 +23,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Electra": ("electra_small", {**_TEXT, **_SIZE, "embedding_dim": 12}),
     "Roberta": ("roberta_base", {**_TEXT, **_SIZE}),
     "GPT2": ("gpt2_small", {**_TEXT, **_SIZE}),
+    # The second block alone has a window.
+    "Llama": (
+        "llama_micro",
+        {**_TEXT, **_SIZE, "num_key_value_heads": 1, "window": 6, "window_from_layer": 1},
+    ),
     "Transformer": ("transformer_tiny", {**_TEXT, **_SIZE}),
     "Marian": ("marian_base", {**_TEXT, **_SIZE, "num_decoder_layers": 1, "num_decoder_heads": 4}),
     "Bart": ("bart_base", {**_TEXT, **_SIZE, "num_decoder_layers": 1, "decoder_intermediate_dim": 20}),
@@ -39,7 +44,8 @@ def tiny(family: str, **overrides: Any) -> TransformerModel:
 
 def family_of(variant: str) -> str:
     """Return the architecture of a variant, told from one layer of it."""
-    knobs = {"hidden_dim": 8, "num_layers": 1, "num_heads": 1, "intermediate_dim": 8}
+    # As many heads as any variant has for keys and values, which divide them.
+    knobs = {"hidden_dim": 16, "num_layers": 1, "num_heads": 8, "intermediate_dim": 8}
     return type(create_model(variant, **knobs).backbone).__name__
 
 
