@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kzoo.weights.family import Family, Head
-from kzoo.weights.fields import ACTIVATION, NUMBER, SQUARE, WHOLE, Field
+from kzoo.weights.fields import ACTIVATION, FLAG, NUMBER, SQUARE, WHOLE, Field
 from kzoo.weights.layouts import CONVOLUTION, LEADING_AXIS, dense, embedding, norm
 
 _BLOCK, _LAYER = "backbone/block_{layer}", "encoder.layer.{layer}"
@@ -39,6 +39,7 @@ FAMILY = Family(
         Field("layer_norm_eps", "layer_norm_epsilon", NUMBER),
         Field("hidden_dropout_prob", "dropout", NUMBER),
         Field("attention_probs_dropout_prob", "attention_dropout", NUMBER),
+        Field("qkv_bias", "attention_bias", FLAG),
     ),
     defaults={
         "image_size": 224,
@@ -52,8 +53,9 @@ FAMILY = Family(
         "layer_norm_epsilon": 1e-12,
         "dropout": 0.0,
         "attention_dropout": 0.0,
+        "attention_bias": True,
     },
-    required={"qkv_bias": True},
+    fixed={"layer_scale": None, "embedding_norm": False},
     # kzoo pools by the class token alone; the decoder belongs to masked image modelling.
     no_effect=("pooler_act", "pooler_output_size", "encoder_stride"),
     heads=(

@@ -33,6 +33,22 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Bart": ("bart_base", {**_TEXT, **_SIZE, "num_decoder_layers": 1, "decoder_intermediate_dim": 20}),
     "T5": ("t5_v1_1_small", {"vocab_size": VOCAB_SIZE, **_SIZE, "num_decoder_layers": 3, "head_dim": 6}),
     "ViT": ("vit_micro_patch4_32", {**_SIZE, "image_size": 8}),
+    "DeiT": ("deit_tiny_distilled_patch16_224", {**_SIZE, "image_size": 8, "patch_size": 4}),
+    "CCT": ("cct_2_3x2_32", {**_SIZE, "image_size": 8, "convolution_dim": 5}),
+    "CLIP": (
+        "clip_base_patch32",
+        {
+            **_TEXT,
+            **_SIZE,
+            "image_size": 8,
+            "patch_size": 4,
+            "vision_hidden_dim": 12,
+            "vision_num_layers": 1,
+            "vision_num_heads": 3,
+            "vision_intermediate_dim": 20,
+            "projection_dim": 10,
+        },
+    ),
 }
 
 
@@ -65,6 +81,8 @@ def make_inputs(
     rng = np.random.default_rng(seed)
     # The two sequences of an encoder-decoder have lengths of their own.
     sizes = {"batch": batch, "sequence": length, "decoder_sequence": length + 2}
+    # So have the numbers of texts and images.
+    sizes |= {"texts": batch, "images": batch + 1}
     inputs: dict[str, np.ndarray] = {}
     for name, spec in model.signature().items():
         shape = tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape)

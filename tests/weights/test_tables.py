@@ -39,7 +39,6 @@ def test_fields_by_their_other_names():
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
         ("gpt2", {"tie_word_embeddings": False}, "tie_word_embeddings=False"),
         ("gpt2", {"n_layer": 2, "num_hidden_layers": 3}, "n_layer=2 and num_hidden_layers=3"),
-        ("vit", {"qkv_bias": False}, "qkv_bias=False"),
         ("vit", {"image_size": [224, 192]}, "image_size=.*squares only"),
     ],
 )
