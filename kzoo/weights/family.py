@@ -25,6 +25,7 @@ class Head:
         without: layers of kzoo's backbone that this class lacks, and that its task has no use for.
         tied: tensors that repeat another one; kzoo has a single variable for both.
         knobs: of the kzoo config, which this class implies.
+        tie: name of the knob that says whether the `tied` tensors do repeat, where they alone tell.
     """
 
     architecture: str
@@ -33,6 +34,7 @@ class Head:
     without: tuple[str, ...] = ()
     tied: dict[str, str] = field(default_factory=dict)
     knobs: dict[str, Any] = field(default_factory=dict)
+    tie: str | None = None
 
     @property
     def has_classes(self) -> bool:
@@ -53,6 +55,7 @@ class Family:
         architecture: the original library's class without a head.
         prefix: what the names of the backbone's tensors start with when there is a head.
         table: the lines of the backbone's variables.
+        when: further lines, each table for one value of a knob.
         fields: the fields that set knobs of the kzoo config; several may set one, and must then agree.
         defaults: the knobs' values when no field sets them, as the original library has them: a value, or a
             function of the other knobs.
@@ -74,6 +77,7 @@ class Family:
     table: Table
     fields: tuple[Field, ...]
     defaults: dict[str, Any]
+    when: dict[tuple[str, Any], Table] = field(default_factory=dict)
     fixed: dict[str, Any] = field(default_factory=dict)
     required: dict[str, Any] = field(default_factory=dict)
     no_effect: tuple[str, ...] = ()
@@ -204,8 +208,11 @@ class Family:
 
     def lines(self, knobs: Mapping[str, Any], head: Head | None) -> Table:
         """Return the tables of backbone and head, written out for each layer."""
+        chosen = dict(self.table)
+        for (knob, value), further in self.when.items():
+            chosen |= further if knobs[knob] == value else {}
         table: Table = {}
-        for variable, source in {**self.table, **(head.table if head else {})}.items():
+        for variable, source in {**chosen, **(head.table if head else {})}.items():
             loops = [name for name in self.layers if f"{{{name}}}" in variable]
             for layer in range(knobs[self.layers[loops[0]]] if loops else 1):
                 number = {name: str(layer) for name in loops}
