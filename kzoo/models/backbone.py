@@ -24,7 +24,12 @@ class InputSpec(NamedTuple):
 
 @dataclass(frozen=True)
 class Config:
-    """The numbers of a variant. Every architecture's config derives from this one and is checked by it."""
+    """The numbers of a variant. Every architecture's config derives from this one and is checked by it.
+
+    `left_to` names, for fields that may be None, those whose values then count.
+    """
+
+    left_to: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self) -> None:
         """Refuse numbers that contradict each other.
@@ -44,9 +49,21 @@ class Config:
                 activation(value)
         self._check_heads()
 
-    def _check_heads(self) -> None:
+    def knobs(self) -> dict[str, Any]:
+        """Return the numbers by name, those that are left to other fields filled in."""
         values = dataclasses.asdict(self)
-        for total, part in (("hidden_dim", "num_heads"), ("num_heads", "num_key_value_heads")):
+        for name, other in self.left_to.items():
+            values[name] = values[other] if values[name] is None else values[name]
+        return values
+
+    def _check_heads(self) -> None:
+        values = self.knobs()
+        pairs = (
+            ("hidden_dim", "num_heads"),
+            ("hidden_dim", "num_decoder_heads"),
+            ("num_heads", "num_key_value_heads"),
+        )
+        for total, part in pairs:
             if total == "hidden_dim" and values.get("head_dim"):
                 continue
             if values.get(part) and values[total] % values[part]:

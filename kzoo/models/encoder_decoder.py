@@ -21,6 +21,12 @@ SIDES: tuple[Side, Side] = ("encoder", "decoder")
 class EncoderDecoderConfig(Config):
     """The numbers of a Transformer with two sides; a `None` of the decoder's is as the encoder's."""
 
+    left_to: ClassVar[dict[str, str]] = {
+        "num_decoder_layers": "num_layers",
+        "num_decoder_heads": "num_heads",
+        "decoder_intermediate_dim": "intermediate_dim",
+    }
+
     vocab_size: int = 37_000
     hidden_dim: int = 512
     num_layers: int = 6
@@ -34,7 +40,6 @@ class EncoderDecoderConfig(Config):
     norm_first: bool = False
     scale_embedding: bool = True
     layer_norm_epsilon: float = 1e-6
-    tie_embeddings: bool = True
     dropout: float = 0.1
     attention_dropout: float = 0.0
     activation_dropout: float = 0.0

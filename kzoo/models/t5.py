@@ -34,6 +34,7 @@ class T5Config(Config):
     scale_logits: bool = True
     dropout: float = 0.1
 
+    left_to: ClassVar[dict[str, str]] = {"num_decoder_layers": "num_layers"}
     # T5 has no norm of another kind.
     norm: ClassVar[str] = "rms"
 

@@ -48,12 +48,13 @@ class Transformer(EncoderDecoder):
         )
         self.dropout = self.add(keras.layers.Dropout, "dropout", config.dropout)
         self.encoder_blocks = self.add_blocks("encoder_block")
+        numbers = config.knobs()
         self.decoder_blocks = self.add_blocks(
             "decoder_block",
-            config.num_decoder_layers,
+            numbers["num_decoder_layers"],
             cross_attention=True,
-            num_heads=config.num_decoder_heads or config.num_heads,
-            intermediate_dim=config.decoder_intermediate_dim or config.intermediate_dim,
+            num_heads=numbers["num_decoder_heads"],
+            intermediate_dim=numbers["decoder_intermediate_dim"],
         )
         if config.norm_first:
             self.encoder_norm, self.decoder_norm = (
