@@ -23,11 +23,14 @@ def reference(model_class: str, config_class: str, **fields: Any) -> Any:
 
 
 def shake(module: Any) -> None:
-    """Move every parameter of a torch module away from where it starts."""
+    """Move whatever a torch module stores, but for frozen tables, away from where it starts."""
     torch = require("torch")
+    stored = module.state_dict().keys()
+    learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    buffers = [value for name, value in module.named_buffers() if name in stored and value.is_floating_point()]
     with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.25)
+        for tensor in learned + buffers:
+            tensor.add_(torch.randn_like(tensor) * 0.25)
 
 
 def save(model: Any, directory: Path) -> Path:
