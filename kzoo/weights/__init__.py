@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kzoo.errors import KzooError, did_you_mean
-from kzoo.weights import albert, bert, distilbert, electra, gpt2, roberta, vit
+from kzoo.weights import albert, bert, distilbert, electra, gpt2, llama, roberta, vit
 from kzoo.weights.family import Family, Head, tasks_of
 from kzoo.weights.layouts import Source, Table
 from kzoo.weights.safetensors_file import Checkpoint, read_json
@@ -25,6 +25,9 @@ FAMILIES: dict[str, Family] = {
         albert.FAMILY,
         electra.FAMILY,
         gpt2.FAMILY,
+        llama.FAMILY,
+        llama.QWEN2,
+        llama.MISTRAL,
         vit.FAMILY,
     )
 }
