@@ -58,8 +58,8 @@ class EncoderDecoder(Backbone):
     dropout: keras.layers.Dropout
     encoder_blocks: list[TransformerBlock]
     decoder_blocks: list[TransformerBlock]
-    encoder_norm: Any = None
-    decoder_norm: Any = None
+    encoder_norm: keras.layers.Layer
+    decoder_norm: keras.layers.Layer
 
     def embed(self, side: Side, ids: Any, past: Any) -> Any:
         """Return the vectors (batch, length, hidden_dim) of a side's `ids` (batch, length), which `past` precede."""
@@ -72,7 +72,7 @@ class EncoderDecoder(Backbone):
     def leave(self, side: Side, x: Any, training: bool) -> Any:
         """Return a side's last states (batch, length, hidden_dim), given what leaves its last block."""
         # Pre-norm blocks leave their sum unnormalised (Xiong et al., 2020, section 3).
-        norm = {"encoder": self.encoder_norm, "decoder": self.decoder_norm}[side]
+        norm = getattr(self, f"{side}_norm", None)
         return x if norm is None else norm(x)
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
