@@ -367,6 +367,16 @@ class TransformerModel(keras.Model):
         )
         return super().predict(data.x, batch_size=batch_size, **kwargs)
 
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Write a folder that the original library, and `kzoo.models.from_pretrained`, open.
+
+        Raises:
+            KzooError: the original library has no class for the model, or the folder holds something else.
+        """
+        from kzoo.models.saving import save_pretrained
+
+        save_pretrained(self, directory)
+
     def export(self, filepath: str | os.PathLike[str], format: str = "onnx", **kwargs: Any) -> Any:
         """Export for serving.
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import math
 import os
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from kzoo.errors import KzooError
 from kzoo.models import tensors
 from kzoo.models.backbone import Backbone
 from kzoo.models.base import TransformerModel
+from kzoo.models.preprocessor import PREPROCESSOR_FILE, read_preprocessing
 from kzoo.models.registry import build
-from kzoo.vision import ImagePreprocessing
 from kzoo.weights import Checkpoint, Family, Head, find_family, read_json, tasks_of
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
-_PREPROCESSOR_FILE = "preprocessor_config.json"
-# Pillow's numbers for the ways of resizing.
-_RESAMPLE: dict[int, Literal["nearest", "bilinear", "bicubic"]] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 
 
 def from_pretrained(
@@ -70,7 +66,7 @@ def from_pretrained(
             options = {"num_classes": classes, "labels": labels}
         else:
             head = None
-    implied = head.knobs if head is not None else {}
+    implied = tensors.implied_knobs(checkpoint, names, head)
     knobs = family.knobs(checkpoint.config, settled={**implied, **overrides}, ignore=ignore)
     config = backbone.Config(**{**knobs, **implied})
     options |= _input_options(checkpoint, config, overrides)
@@ -173,43 +169,6 @@ def _input_options(checkpoint: Checkpoint, config: Any, overrides: Collection[st
         found = any((directory / name).is_file() for name in _TOKENIZER_FILES)
         return {"tokenizer": directory} if found else {}
     if hasattr(config, "image_size") and "image_preprocessing" not in overrides:
-        file = directory / _PREPROCESSOR_FILE
-        return {"image_preprocessing": _preprocessing(read_json(file), config)} if file.is_file() else {}
+        file = directory / PREPROCESSOR_FILE
+        return {"image_preprocessing": read_preprocessing(read_json(file), config)} if file.is_file() else {}
     return {}
-
-
-def _preprocessing(settings: Mapping[str, Any], config: Any) -> ImagePreprocessing:
-    """Return what preprocessor_config.json says, in kzoo's terms."""
-    side = config.image_size
-
-    def refuse(name: str, reason: str) -> KzooError:
-        return KzooError(
-            f"{_PREPROCESSOR_FILE} says {name}={settings[name]!r}; {reason}. Pass "
-            "image_preprocessing=kzoo.vision.ImagePreprocessing(...) to say how images are to be made."
-        )
-
-    def is_side(size: Any) -> bool:
-        return size in (side, [side, side], {"height": side, "width": side})
-
-    if not is_side(settings.get("size", side)):
-        raise refuse("size", f"kzoo resizes to the model's {side} by {side}, whatever the image's shape")
-    if settings.get("do_center_crop") and not is_side(settings.get("crop_size", side)):
-        raise refuse("crop_size", "kzoo does not crop")
-    if not settings.get("do_rescale", True):
-        raise refuse("do_rescale", "kzoo divides by 255")
-    if not math.isclose(settings.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-3):
-        raise refuse("rescale_factor", "kzoo divides by 255")
-    if settings.get("resample", 2) not in _RESAMPLE:
-        raise refuse("resample", f"kzoo knows {_RESAMPLE}")
-    normalize = settings.get("do_normalize", True)
-    try:
-        return ImagePreprocessing(
-            height=side,
-            width=side,
-            channels=config.num_channels,
-            mean=settings.get("image_mean", [0.5]) if normalize else [0.0],
-            std=settings.get("image_std", [0.5]) if normalize else [1.0],
-            resample=_RESAMPLE[settings.get("resample", 2)],
-        )
-    except ValueError as error:
-        raise refuse("image_mean", str(error)) from None

@@ -1,16 +1,17 @@
-"""A checkpoint's tensors into a model's variables."""
+"""A checkpoint's tensors into a model's variables, and back."""
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Collection, Mapping
+from typing import Any
 
+import keras
 import numpy as np
 
 from kzoo.errors import KzooError
 from kzoo.models.base import TransformerModel
-from kzoo.weights import Checkpoint, Family, Head, Table
+from kzoo.weights import Checkpoint, Family, Head, Pending, Source, Table, write
 
 _LISTED = 10
 
@@ -28,7 +29,23 @@ def by_canonical_name(checkpoint: Checkpoint, family: Family) -> dict[str, str]:
     return tensors
 
 
-def variables(model: TransformerModel) -> dict[str, object]:
+def implied_knobs(checkpoint: Checkpoint, tensors: Mapping[str, str], head: Head | None) -> dict[str, Any]:
+    """Return the knobs of the kzoo config that a head stands for, or that its tensors tell."""
+    if head is None:
+        return {}
+    if head.tie is None:
+        return head.knobs
+    both = [(name, twin) for name, twin in head.tied.items() if {name, twin} <= tensors.keys()]
+    return {
+        **head.knobs,
+        head.tie: all(
+            np.array_equal(checkpoint.read(tensors[name]), checkpoint.read(tensors[twin]))
+            for name, twin in both
+        ),
+    }
+
+
+def variables(model: TransformerModel) -> dict[str, keras.Variable]:
     """Return the model's variables by their path below its name."""
     return {variable.path.removeprefix(f"{model.name}/"): variable for variable in model.weights}
 
@@ -40,7 +57,7 @@ def model_lines(model: TransformerModel, family: Family, head: Head | None) -> T
         KzooError: a variable of the backbone has no line.
     """
     paths = variables(model)
-    lines = family.lines(dataclasses.asdict(model.backbone.config), head)
+    lines = family.lines(model.backbone.config.knobs(), head)
     unknown = [path for path in paths if path not in lines and path.startswith("backbone/")]
     if unknown:
         raise KzooError(
@@ -99,6 +116,44 @@ def assign(
             "the model before you trust what comes out of them.",
             stacklevel=stacklevel,
         )
+
+
+def pending(model: TransformerModel, family: Family, head: Head | None) -> dict[str, Pending]:
+    """Return the tensors that the family's class stores for a model, by name, each made when it is asked for.
+
+    Raises:
+        KzooError: the class has no place for a variable of the model.
+    """
+    lines = model_lines(model, family, head)
+    left_out = tuple(f"{layer}/" for layer in (head.without if head is not None else ()))
+    groups: dict[str, list[tuple[Source, keras.Variable]]] = {}
+    for path, variable in variables(model).items():
+        if path.startswith(left_out or ("/",)):
+            continue
+        if path not in lines:
+            raise KzooError(
+                f"The original library's {head.architecture if head else family.architecture} has no place for "
+                f"{path}. `model.save('model.keras')` keeps every model."
+            )
+        name = family.full_name(path, lines[path].tensor, head)
+        groups.setdefault(name, []).append((lines[path], variable))
+    return {name: _pending(group) for name, group in groups.items()}
+
+
+def _pending(group: list[tuple[Source, keras.Variable]]) -> Pending:
+    sources = [source for source, _ in group]
+    variables = [variable for _, variable in group]
+    # Zeros that take no memory tell the tensor's shape.
+    shapes = [np.broadcast_to(np.float32(0), tuple(variable.shape)) for variable in variables]
+    written = [source.layout.write(values) for source, values in zip(sources, shapes, strict=True)]
+    shape = list(written[0].shape)
+    if sources[0].part is not None:
+        shape[sources[0].part.axis] *= len(sources)
+    return Pending(
+        tuple(shape),
+        str(keras.backend.standardize_dtype(variables[0].dtype)),
+        lambda: write(sources, [keras.ops.convert_to_numpy(variable.value) for variable in variables]),
+    )
 
 
 def _settle_ties(

@@ -10,10 +10,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from kzoo.errors import KzooError, did_you_mean
-from kzoo.weights import albert, bert, distilbert, electra, gpt2, llama, roberta, vit
+from kzoo.weights import albert, bart, bert, clip, deit, distilbert, electra, gpt2, llama, marian, roberta, t5, vit
 from kzoo.weights.family import Family, Head, tasks_of
-from kzoo.weights.layouts import Source, Table
-from kzoo.weights.safetensors_file import Checkpoint, read_json
+from kzoo.weights.layouts import Source, Table, write
+from kzoo.weights.safetensors_file import (
+    Checkpoint,
+    Pending,
+    read_json,
+    read_json_list,
+    write_json,
+    write_tensors,
+)
 
 FAMILIES: dict[str, Family] = {
     family.model_type: family
@@ -28,7 +35,12 @@ FAMILIES: dict[str, Family] = {
         llama.FAMILY,
         llama.QWEN2,
         llama.MISTRAL,
+        marian.FAMILY,
+        bart.FAMILY,
+        t5.FAMILY,
         vit.FAMILY,
+        deit.FAMILY,
+        clip.FAMILY,
     )
 }
 
@@ -37,11 +49,16 @@ __all__ = [
     "Checkpoint",
     "Family",
     "Head",
+    "Pending",
     "Source",
     "Table",
     "find_family",
     "read_json",
+    "read_json_list",
     "tasks_of",
+    "write",
+    "write_json",
+    "write_tensors",
 ]
 
 

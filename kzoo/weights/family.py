@@ -153,24 +153,12 @@ class Family:
         return knobs
 
     def config(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of config.json that stand for the knobs of a kzoo config.
-
-        Raises:
-            KzooError: no field can say a knob's value.
-        """
+        """Return the fields of config.json that stand for the knobs of a kzoo config, as far as they can."""
         flat = {name: value for name, value in self.required.items() if value is not None}
         for entry in self.fields:
             if entry.written and (value := entry.write(knobs)) is not None:
                 flat[entry.name] = value
-        config = nest(flat)
-        told = self.knobs(config)
-        for knob, value in knobs.items():
-            if knob in told and told[knob] != value and not _is_for_training(knob):
-                raise KzooError(
-                    f"The model has {knob}={value!r}, which the config.json of model_type='{self.model_type}' cannot "
-                    f"say: it would stand for {told[knob]!r}. `model.save('model.keras')` keeps every model."
-                )
-        return config
+        return nest(flat)
 
     def _refuse(self, given: Mapping[str, Any]) -> None:
         """Refuse fields that ask for something else than kzoo computes, and those that it does not know."""
@@ -250,7 +238,3 @@ def _fill(name: str, number: Mapping[str, str]) -> str:
     for placeholder, layer in number.items():
         name = name.replace(f"{{{placeholder}}}", layer)
     return name
-
-
-def _is_for_training(knob: str) -> bool:
-    return "drop" in knob or knob == "gradient_checkpointing"

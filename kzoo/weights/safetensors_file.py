@@ -1,16 +1,18 @@
-"""Read a checkpoint's folder: config.json, and tensors one at a time from one safetensors file or several."""
+"""A checkpoint's folder: config.json, and tensors one at a time from or to one safetensors file or several."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from kzoo.errors import KzooError, MissingDependencyError
+from kzoo.errors import KzooError
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -48,25 +50,29 @@ class Checkpoint:
         return list(self._files)
 
     def read(self, name: str) -> np.ndarray:
-        """Return one tensor; bfloat16 comes back as float32, which holds every one of its values.
+        """Return one tensor, read-only: a view of the memory-mapped file.
+
+        bfloat16 comes back as float32, which holds every one of its values, in memory.
 
         Raises:
             KzooError: the tensor's dtype is not one of float16, bfloat16, float32 and float64.
         """
-        path = self._files[name]
-        with _open(path) as file:
-            part = file.get_slice(name)
-            dtype, shape = part.get_dtype(), part.get_shape()
-            if dtype in ("F16", "F32", "F64"):
-                return file.get_tensor(name)
-        if dtype == "BF16":
-            return _read_bfloat16(path, name, shape)
-        raise KzooError(
-            f"{path}: the tensor '{name}' is stored as {dtype}; kzoo reads F16, BF16, F32 and F64. Quantized "
-            "checkpoints are not read: take the one they were made from."
+        tensor = self._files[name]
+        if tensor.dtype not in _DTYPES:
+            raise KzooError(
+                f"{tensor.path}: the tensor '{name}' is stored as {tensor.dtype}; kzoo reads F16, BF16, F32 and F64. "
+                "Quantized checkpoints are not read: take the one they were made from."
+            )
+        if tensor.start == tensor.stop:
+            return np.empty(tensor.shape, "float32")
+        # Mapped anew for each tensor, so that the pages of those read before count for nothing.
+        data = np.memmap(tensor.path, np.uint8, "r", tensor.start, tensor.stop - tensor.start).view(
+            np.ndarray
         )
+        values = data.view(_DTYPES[tensor.dtype]).reshape(tensor.shape)
+        return (values.astype("<u4") << 16).view("<f4") if tensor.dtype == "BF16" else values
 
-    def _find_tensors(self) -> dict[str, Path]:
+    def _find_tensors(self) -> dict[str, _Tensor]:
         index_file = self.directory / INDEX_FILE
         if (self.directory / WEIGHTS_FILE).is_file():
             return _tensors_of(self.directory / WEIGHTS_FILE)
@@ -75,7 +81,7 @@ class Checkpoint:
         weight_map = read_json(index_file).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise KzooError(f"{index_file} has no weight_map, which says which file holds which tensor.")
-        files: dict[str, Path] = {}
+        files: dict[str, _Tensor] = {}
         for shard in sorted({str(value) for value in weight_map.values()}):
             if Path(shard).name != shard or not shard.endswith(".safetensors"):
                 raise KzooError(
@@ -107,42 +113,147 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         KzooError: there is no such file, or it holds something else.
     """
+    return _read(path, dict, "object")
+
+
+def read_json_list(path: Path) -> list[Any]:
+    """Return the list in a JSON file.
+
+    Raises:
+        KzooError: there is no such file, or it holds something else.
+    """
+    return _read(path, list, "list")
+
+
+def _read(path: Path, kind: type, name: str) -> Any:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise KzooError(f"{path.parent} has no {path.name}: fetch it from where the weights came.") from None
     except (OSError, ValueError) as error:
         raise KzooError(f"{path} cannot be read: {error}.") from None
-    if not isinstance(content, dict):
-        raise KzooError(f"{path} holds no JSON object.")
+    if not isinstance(content, kind):
+        raise KzooError(f"{path} holds no JSON {name}.")
     return content
 
 
-def _open(path: Path) -> Any:
+class _Tensor(NamedTuple):
+    """Where a tensor is stored: bytes `start` to `stop` of a file."""
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+# numpy has no bfloat16: its numbers are the upper halves of float32 ones.
+_DTYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
+_LARGEST_HEADER = 100_000_000
+
+
+def _tensors_of(path: Path) -> dict[str, _Tensor]:
+    """Read a file's header, and believe nothing of it that its size does not bear out."""
     try:
-        import safetensors
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Reading checkpoints needs the safetensors package: pip install 'kzoo[train]'."
-        ) from error
-    try:
-        return safetensors.safe_open(path, framework="np")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            (header_size,) = struct.unpack("<Q", file.read(8))
+            if header_size > min(size - 8, _LARGEST_HEADER):
+                raise ValueError(f"its header would have {header_size:,} bytes")
+            header = json.loads(file.read(header_size))
+        header.pop("__metadata__", None)
+        return {
+            name: _check_tensor(name, entry, path, 8 + header_size, size) for name, entry in header.items()
+        }
     except FileNotFoundError:
         raise KzooError(f"{path.parent} has no {path.name}: the download is not whole.") from None
-    except (OSError, safetensors.SafetensorError) as error:
+    except (OSError, struct.error, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise KzooError(f"{path} is damaged or cut short ({error}). Fetch it again.") from None
 
 
-def _tensors_of(path: Path) -> dict[str, Path]:
-    with _open(path) as file:
-        return dict.fromkeys(file.keys(), path)
+def _check_tensor(name: str, entry: Any, path: Path, base: int, size: int) -> _Tensor:
+    dtype, shape, (start, stop) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+    if not all(type(number) is int and number >= 0 for number in (*shape, start, stop)):
+        raise ValueError(f"'{name}' has no shape")
+    if stop < start or base + stop > size:
+        raise ValueError(f"'{name}' lies outside the file")
+    # The width of other dtypes matters to nobody, since they are not read.
+    if dtype in _DTYPES and stop - start != math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize:
+        raise ValueError(f"'{name}' has {stop - start} bytes, which are not {shape} of {dtype}")
+    return _Tensor(path, str(dtype), shape, base + start, base + stop)
 
 
-def _read_bfloat16(path: Path, name: str, shape: list[int]) -> np.ndarray:
-    """Read what numpy has no dtype for: the upper halves of float32 numbers."""
-    with path.open("rb") as file:
-        (header_size,) = struct.unpack("<Q", file.read(8))
-        start, end = json.loads(file.read(header_size))[name]["data_offsets"]
-        file.seek(8 + header_size + start)
-        halves = np.frombuffer(file.read(end - start), "<u2")
-    return (halves.astype("<u4") << 16).view("<f4").reshape(shape)
+class Pending(NamedTuple):
+    """A tensor to be written: its shape, its dtype by numpy's name, and what gives its values when asked."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    values: Callable[[], np.ndarray]
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return math.prod(self.shape) * _WIDTHS[self.dtype]
+
+
+_CODES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}
+_WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+SHARD_SIZE = 5_000_000_000
+
+
+def write_tensors(directory: Path, tensors: Mapping[str, Pending], shard_size: int = SHARD_SIZE) -> None:
+    """Write model.safetensors, one tensor in memory at a time; above `shard_size` bytes, several files and an index.
+
+    Args:
+        directory: an existing folder.
+        tensors: by name, in the order in which they are stored.
+        shard_size: most bytes of tensors in a file, unless one alone has more.
+    """
+    shards: list[dict[str, Pending]] = [{}]
+    for name, tensor in tensors.items():
+        if shards[-1] and sum(other.size for other in shards[-1].values()) + tensor.size > shard_size:
+            shards.append({})
+        shards[-1][name] = tensor
+    if len(shards) == 1:
+        _write_file(directory / WEIGHTS_FILE, shards[0])
+        return
+    weight_map = {}
+    for index, shard in enumerate(shards, start=1):
+        file = f"model-{index:05}-of-{len(shards):05}.safetensors"
+        _write_file(directory / file, shard)
+        weight_map |= dict.fromkeys(shard, file)
+    total = {"total_size": sum(tensor.size for tensor in tensors.values())}
+    write_json(directory / INDEX_FILE, {"metadata": total, "weight_map": weight_map})
+
+
+def _write_file(path: Path, tensors: Mapping[str, Pending]) -> None:
+    # The original library asks for that word before it reads a file.
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    # The widest numbers first, so that all are aligned, as the format asks.
+    ordered = sorted(tensors.items(), key=lambda item: -_WIDTHS[item[1].dtype])
+    end = 0
+    for name, tensor in ordered:
+        start, end = end, end + tensor.size
+        header[name] = {
+            "dtype": _CODES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    content = json.dumps(header, separators=(",", ":")).encode()
+    content += b" " * (-len(content) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(content)) + content)
+        for name, tensor in ordered:
+            values = np.ascontiguousarray(tensor.values())
+            if tensor.dtype == "bfloat16" and values.dtype == np.float32:
+                values = (values.view("<u4") >> 16).astype("<u2")
+            if values.nbytes != tensor.size:
+                raise ValueError(f"'{name}' has {values.nbytes} bytes; {tensor.size} were announced")
+            file.write(values.data if values.dtype.kind == "f" else values.view(np.uint8).data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write an object or a list into a JSON file."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
