@@ -116,7 +116,8 @@ class CLIP(Backbone):
 
     def build(self, input_shape: Any = None) -> None:
         """Create all weights."""
-        self.vision_projection.build((None, self.config.vision_hidden_dim))
+        if not self.vision_projection.built:
+            self.vision_projection.build((None, self.config.vision_hidden_dim))
         super().build(input_shape)
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
