@@ -323,7 +323,7 @@ class ImageTextSimilarityHead(Head):
 
         `text_embeds` and `image_embeds` have length 1. Of texts alone, or images alone, only these are returned.
         """
-        outputs = {
+        outputs: dict[str, Any] = {
             name: _unit(ops.cast(features[name], "float32"))
             for name in ("text_embeds", "image_embeds")
             if name in features

@@ -8,10 +8,16 @@ import keras
 import numpy as np
 import pytest
 
+import kzoo
 from kzoo.models.graphs import Graph, bare_graph, serving_graphs
 from tests.models.tiny import FAMILIES, make_inputs, outputs, shaken, tiny
 
 pytestmark = pytest.mark.backend
+
+CARRIERS = {
+    task: [family for family in FAMILIES if task in getattr(kzoo.models, family).tasks]
+    for task in ("causal_lm", "seq2seq")
+}
 
 
 def run(graph: Graph, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -52,9 +58,10 @@ def decode(graph: Graph, ids: np.ndarray, name: str, steps: list[int], rest: Any
 
 
 @pytest.mark.parametrize("padding", ["left", "right"])
-def test_cached_gpt2_equals_uncached(padding):
+@pytest.mark.parametrize("family", CARRIERS["causal_lm"])
+def test_cached_continuation_equals_uncached(family, padding):
     steps = [4, 1, 1, 3]
-    model = shaken(tiny("GPT2"))
+    model = shaken(tiny(family, task="causal_lm"))
     ids = make_inputs(model)["input_ids"]
     mask = np.ones_like(ids)
     if padding == "left":
@@ -71,13 +78,17 @@ def test_cached_gpt2_equals_uncached(padding):
         lambda seen: {"attention_mask": mask[:, :seen]},
     )
     real = mask[:, ends] == 1
-    np.testing.assert_allclose(got[real], whole[:, ends][real], atol=1e-5)
+    expected = whole[:, ends][real]
+    np.testing.assert_allclose(got[real], expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
 
 
-@pytest.mark.parametrize("norm_first", [False, True], ids=["post-norm", "pre-norm"])
-def test_cached_transformer_equals_uncached(norm_first):
+@pytest.mark.parametrize(
+    ("family", "knobs"),
+    [(family, {}) for family in CARRIERS["seq2seq"]] + [("Transformer", {"norm_first": True})],
+)
+def test_cached_translation_equals_uncached(family, knobs):
     steps = [2, 1, 1, 7]
-    model = shaken(tiny("Transformer", norm_first=norm_first))
+    model = shaken(tiny(family, task="seq2seq", **knobs))
     inputs = make_inputs(model)
     whole = outputs(model, inputs)["logits"]
     graphs = serving_graphs(model)
@@ -87,7 +98,17 @@ def test_cached_transformer_equals_uncached(norm_first):
     got = decode(
         graphs["decoder"], inputs["decoder_input_ids"], "decoder_input_ids", steps, lambda seen: rest
     )
-    np.testing.assert_allclose(got, whole[:, np.cumsum(steps) - 1], atol=1e-5)
+    expected = whole[:, np.cumsum(steps) - 1]
+    np.testing.assert_allclose(got, expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
+
+
+def test_masks_are_filled_as_the_whole_model_fills_them():
+    model = shaken(tiny("Bert", task="mlm"))
+    inputs = make_inputs(model)
+    positions = np.array([[0, 3], [6, 1], [2, 2]])
+    got = run(serving_graphs(model)["model"], {**inputs, "mask_positions": positions})["logits"]
+    expected = np.take_along_axis(outputs(model, inputs)["logits"], positions[..., None], axis=1)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -87,6 +87,18 @@ def test_all_options_come_back(tmp_path, wordpiece):
     )
 
 
+def test_embedding_options_come_back(tmp_path):
+    model = shaken(tiny("Bert", task="embedding", pooling="max", layer=1, normalize=False))
+    again = kzoo.models.load(saved(model, tmp_path))
+    assert (again.pooling, again.layer, again.normalize) == ("max", 1, False)
+    assert_same_outputs(model, again, make_inputs(model))
+
+
+def test_a_tasks_own_classes_come_back(tmp_path):
+    again = kzoo.models.load(saved(tiny("Bert", task="next_sentence"), tmp_path))
+    assert again.labels == ["next", "random"]
+
+
 def test_image_preprocessing_comes_back(tmp_path):
     settings = ImagePreprocessing(height=8, width=8, mean=[0.4, 0.5, 0.6], std=[0.1, 0.2, 0.3])
     model = tiny("ViT", image_preprocessing=settings)

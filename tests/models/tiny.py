@@ -65,12 +65,12 @@ def family_of(variant: str) -> str:
     return type(create_model(variant, **knobs).backbone).__name__
 
 
-def shaken(model: TransformerModel, seed: int = 0) -> TransformerModel:
+def shaken(model: TransformerModel, seed: int = 0, by: float = 0.2) -> TransformerModel:
     """Move every weight away from where it starts, so that a forgotten bias or norm shows."""
     rng = np.random.default_rng(seed)
     for variable in model.weights:
         value = keras.ops.convert_to_numpy(variable.value).astype("float32")
-        variable.assign(value + 0.2 * rng.normal(size=value.shape).astype("float32"))
+        variable.assign(value + by * rng.normal(size=value.shape).astype("float32"))
     return model
 
 
