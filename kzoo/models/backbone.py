@@ -78,12 +78,14 @@ class Backbone(keras.layers.Layer):
     A subclass names its `Config` and the `tasks` it can carry (the first is its default), makes its layers
     with `add`, and writes `call` and `signature`. `call` returns `last_hidden_state` (batch, length, hidden_dim),
     `pooled` (batch, hidden_dim) where it has one, and `hidden_states`, a list of what enters the first block and
-    what leaves each one; a model's own outputs leave that list out.
+    what leaves each one; a model's own outputs leave that list out. `position_grids` names the layers, by path,
+    whose positions are those of an image's patches, each with the number of positions that come before them.
     """
 
     Config: ClassVar[type]
     tasks: ClassVar[tuple[str, ...]]
     num_classes: ClassVar[int] = 2
+    position_grids: ClassVar[dict[str, int]] = {}
 
     def __init__(self, config: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)

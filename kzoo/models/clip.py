@@ -104,6 +104,7 @@ class CLIP(Backbone):
 
     Config = CLIPConfig
     tasks = ("image_text_similarity", "features")
+    position_grids = {"vision/position_embedding": 1}
 
     def __init__(self, config: CLIPConfig, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)

@@ -36,6 +36,7 @@ class DeiT(ViT):
 
     Config = DeiTConfig
     tokens = ("class_token", "distillation_token")
+    position_grids = {"position_embedding": 2}
 
     @property
     def distilled(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 from collections.abc import Collection, Mapping
@@ -30,6 +31,8 @@ def from_pretrained(
     The folder is in the common format: config.json, and model.safetensors or an index of several such files;
     tokenizer.json or vocab.txt, and preprocessor_config.json, are taken when there. Every field of config.json
     that may change the results is honoured, or refused by name.
+
+    With `image_size=` the position embeddings are interpolated, and images made to that size.
 
     A head is loaded when the checkpoint has the one that the task asks for, and `num_classes=` or `labels=` do
     not ask for another number of classes. Otherwise it starts fresh, and a warning says so.
@@ -68,10 +71,13 @@ def from_pretrained(
             head = None
     implied = tensors.implied_knobs(checkpoint, names, head)
     knobs = family.knobs(checkpoint.config, settled={**implied, **overrides}, ignore=ignore)
-    config = backbone.Config(**{**knobs, **implied})
+    names_of_knobs = {field.name for field in dataclasses.fields(backbone.Config)}
+    own = {name: value for name, value in overrides.items() if name in names_of_knobs}
+    config = backbone.Config(**{**knobs, **implied, **own})
     options |= _input_options(checkpoint, config, overrides)
     model = build(backbone, config, task=task, **{"name": family.model_type, **options, **overrides})
-    tensors.assign(model, checkpoint, family, names, head, stacklevel=3)
+    resize = "image_size" in overrides
+    tensors.assign(model, checkpoint, family, names, head, resize=resize, stacklevel=3)
     return model
 
 
@@ -170,5 +176,7 @@ def _input_options(checkpoint: Checkpoint, config: Any, overrides: Collection[st
         return {"tokenizer": directory} if found else {}
     if hasattr(config, "image_size") and "image_preprocessing" not in overrides:
         file = directory / PREPROCESSOR_FILE
-        return {"image_preprocessing": read_preprocessing(read_json(file), config)} if file.is_file() else {}
+        if file.is_file():
+            other_size = "image_size" in overrides
+            return {"image_preprocessing": read_preprocessing(read_json(file), config, other_size)}
     return {}

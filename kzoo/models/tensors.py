@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 
 from kzoo.errors import KzooError
+from kzoo.layers import resize_positions
 from kzoo.models.base import TransformerModel
 from kzoo.weights import Checkpoint, Family, Head, Pending, Source, Table, write
 
@@ -73,6 +75,7 @@ def assign(
     family: Family,
     tensors: Mapping[str, str],
     head: Head | None,
+    resize: bool,
     stacklevel: int,
 ) -> None:
     """Put the tensors into the model's variables, one at a time, and warn of variables that start fresh.
@@ -83,6 +86,7 @@ def assign(
         family: whose tables hold.
         tensors: the checkpoint's names by canonical name.
         head: the head that is loaded, if any.
+        resize: whether the positions of an image's patches may be those of another size.
         stacklevel: of the warning.
 
     Raises:
@@ -92,6 +96,7 @@ def assign(
     tensors = _settle_ties(checkpoint, family, tensors, head, {source.tensor for source in lines.values()})
     lines = _without_missing_layers(lines, family, tensors)
     _check_names(checkpoint, family, lines, tensors)
+    grids = {f"backbone/{path}/embeddings": size for path, size in model.backbone.position_grids.items()}
     fresh = set()
     for path, variable in variables(model).items():
         if path not in lines:
@@ -103,6 +108,9 @@ def assign(
             value = lines[path].read(array)
         except ValueError:
             value = array
+        if resize and path in grids and value.shape != tuple(variable.shape):
+            side = math.isqrt(variable.shape[0] - grids[path])
+            value = resize_positions(value, side, grids[path])
         if value.shape != tuple(variable.shape):
             raise KzooError(
                 f"{checkpoint.directory}: the tensor '{name}' has shape {array.shape}, which does not fit the "

@@ -74,6 +74,7 @@ class ViT(Backbone):
     tasks = ("image_classification", "features")
     num_classes = 1000
     tokens: ClassVar[tuple[str, ...]] = ("class_token",)
+    position_grids = {"position_embedding": 1}
 
     def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
