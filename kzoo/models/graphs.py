@@ -75,9 +75,16 @@ def _present(pairs: list[tuple[Any, Any]], kind: str = "") -> Tensors:
 
 
 def _last_logits(model: TransformerModel, states: Any) -> Tensors:
-    """Return the logits (batch, 1, vocab_size) of the last token: decoding needs no others."""
+    """Return the logits (batch, 1, vocab_size) of the last token: decoding needs no others.
+
+    That of a token which is never written is hidden.
+    """
     head: Any = model.head
-    return head({"last_hidden_state": states[:, -1:]})
+    logits = head({"last_hidden_state": states[:, -1:]})["logits"]
+    unwritten = getattr(model.backbone.config, "unwritten_id", None)
+    if unwritten is not None:
+        logits = logits - 1e9 * ops.one_hot(unwritten, model.backbone.config.vocab_size)
+    return {"logits": logits}
 
 
 def _causal_step(model: TransformerModel) -> Graph:
