@@ -103,7 +103,9 @@ class ReplacedTokens(_TextTask):
             offsets, parts = _origins(batch)
             return [
                 [
-                    _result(text, *offsets[row, token], "replaced", scores[row, token])
+                    _result(
+                        text, offsets[row, token, 0], offsets[row, token, 1], "replaced", scores[row, token]
+                    )
                     for token in np.flatnonzero((parts[row] == 0) & (scores[row] >= threshold))
                 ]
                 for row, text in enumerate(batch.items)
@@ -218,11 +220,12 @@ class QuestionAnswering(Pipeline):
             offsets, parts = _origins(batch)
             return [
                 _best_answer(
-                    *(outputs[name][row][parts[row] == 1] for name in ("start_logits", "end_logits")),
-                    offsets[row][parts[row] == 1],
+                    outputs["start_logits"][row, in_context],
+                    outputs["end_logits"][row, in_context],
+                    offsets[row, in_context],
                     max_answer_tokens,
                 )
-                for row in range(len(batch.items))
+                for row, in_context in enumerate(parts == 1)
             ]
 
         pairs, bare = self.reader.listed(inputs)

@@ -57,8 +57,12 @@ def write_text_bundle(folder: Path, task: str = "classification", **fields: Any)
         ),
     }
     heads["multilabel"] = heads["classification"]
+    labels = LABELS
+    if task == "next_sentence":
+        labels = ["next", "random"]
+        heads[task] = (heads["classification"][0], {"logits": ["batch", 2]})
     nodes, outputs = heads[task]
-    weights = random.normal(size=(DIM, len(LABELS))).astype(np.float32)
+    weights = random.normal(size=(DIM, len(labels))).astype(np.float32)
     constants = {"weights": weights} if "logits" in outputs else {}
     graph = make_graph(
         [
@@ -81,12 +85,81 @@ def write_text_bundle(folder: Path, task: str = "classification", **fields: Any)
         },
     )
     if "logits" in outputs:
-        fields.setdefault("labels", LABELS)
+        fields.setdefault("labels", labels)
     text = TextPreprocessing(max_length=12)
     write_bundle(folder, folder.name, task, {"model": graph}, tokenizer, text=text, **fields)
     encoding = tokenizer.encode(TEXTS, max_length=12)
     ids, mask = encoding.input_ids.astype(np.int64), encoding.attention_mask.astype(np.int64)
     return add_golden(folder, "model", {"input_ids": ids, "attention_mask": mask})
+
+
+TAGS = ["O", "B-animal", "I-animal", "B-time"]
+# What stands in for a model that has learnt: each word's tag, the likeliest words before a word, words that look
+# replaced, and where answers start and end.
+TAGGED = {"dog": 1, "runs": 2, "cat": 1, "bird": 1, "sings": 2, "monday": 3}
+PRECEDES = {"dog": ["a", "the"], "sleeps": ["bird", "dog", "cat"]}
+REPLACED = ("fell", "shares")
+ANSWERS = {"start": {"dog": 9, "cat": 5}, "end": {"fast": 9, "dog": 5, "sleeps": 5}}
+
+
+def write_token_bundle(folder: Path, task: str, **fields: Any) -> Path:
+    """Write a bundle whose outputs for each token follow from that token, or for a mask from the next one."""
+    tokenizer = Tokenizer.train(TEXTS * 3, kind="wordpiece", vocab_size=300)
+    size = tokenizer.vocab_size
+
+    def table(votes: dict[str, dict[int, float]], width: int) -> np.ndarray:
+        values = np.zeros((size, width), np.float32)
+        for word, scores in votes.items():
+            for column, score in scores.items():
+                values[tokenizer.token_id(word), column] = score
+        return values
+
+    def each_token(output: str, values: np.ndarray) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+        return [helper.make_node("Gather", [f"{output}_table", "input_ids"], [output])], {
+            f"{output}_table": values
+        }
+
+    inputs = [int_input("input_ids", "length"), int_input("attention_mask", "length")]
+    per_token: list[int | str] = ["batch", "length"]
+    if task == "tokens":
+        tags = table({word: {tag: 5.0} for word, tag in TAGGED.items()}, len(TAGS))
+        tags[:, 0] += 1
+        nodes, constants = each_token("logits", tags)
+        outputs: dict[str, list[int | str]] = {"logits": [*per_token, len(TAGS)]}
+        fields.setdefault("labels", TAGS)
+    elif task == "replaced_token":
+        nodes, constants = each_token("logits", table({word: {0: 6.0} for word in REPLACED}, 1)[:, 0] - 3)
+        outputs = {"logits": per_token}
+    elif task == "qa":
+        nodes, constants, outputs = [], {}, {}
+        for end, votes in ANSWERS.items():
+            more = each_token(
+                f"{end}_logits", table({word: {0: vote} for word, vote in votes.items()}, 1)[:, 0]
+            )
+            nodes, constants = nodes + more[0], constants | more[1]
+            outputs[f"{end}_logits"] = per_token
+    else:
+        inputs.append(int_input("mask_positions", "masks"))
+        votes = {
+            word: {tokenizer.token_id(other): rank + 3.0 for rank, other in enumerate(others)}
+            for word, others in PRECEDES.items()
+        }
+        nodes = [
+            helper.make_node("Add", ["mask_positions", "one"], ["next"]),
+            helper.make_node("Unsqueeze", ["next", "last"], ["places"]),
+            helper.make_node("GatherND", ["input_ids", "places"], ["next_ids"], batch_dims=1),
+            helper.make_node("Gather", ["before", "next_ids"], ["logits"]),
+        ]
+        constants = {"one": np.array([1]), "last": np.array([2]), "before": table(votes, size)}
+        outputs = {"logits": ["batch", "masks", size]}
+    graph = make_graph(
+        nodes,
+        inputs=inputs,
+        outputs=[float_tensor(name, shape) for name, shape in outputs.items()],
+        constants=constants,
+    )
+    text = TextPreprocessing(max_length=fields.pop("max_length", 16))
+    return write_bundle(folder, folder.name, task, {"model": graph}, tokenizer, text=text, **fields)
 
 
 def write_language_model(folder: Path, max_length: int = 32) -> tuple[Path, np.ndarray, np.ndarray]:

@@ -11,7 +11,13 @@ from kzoo.errors import BundleError, KzooError
 from kzoo.runtime import TASKS, Pipeline, TruncationWarning, hash_file
 from kzoo.text import Tokenizer
 from tests.bundles import write_image_classifier, write_translator
-from tests.runtime.graphs import LABELS, write_copier, write_language_model, write_text_bundle
+from tests.runtime.graphs import (
+    LABELS,
+    write_copier,
+    write_language_model,
+    write_text_bundle,
+    write_token_bundle,
+)
 
 MIXED = [
     "a bird sings in the tree",
@@ -28,8 +34,10 @@ MIXED = [
 def folders(tmp_path_factory):
     """A bundle for each task; tests do not write to them."""
     root = tmp_path_factory.mktemp("bundles")
-    for task in ("classification", "multilabel", "embedding", "features"):
+    for task in ("classification", "multilabel", "embedding", "features", "next_sentence"):
         write_text_bundle(root / task, task)
+    for task in ("tokens", "qa", "mlm", "replaced_token"):
+        write_token_bundle(root / task, task)
     write_image_classifier(root / "image_classification")
     write_copier(root / "seq2seq")
     write_language_model(root / "causal_lm")
@@ -72,10 +80,17 @@ def test_describes_itself(pipelines, task):
         assert word in repr(pipeline)
 
 
+def for_task(task, text):
+    """Make of a text what the task takes."""
+    if task in ("qa", "next_sentence"):
+        return ("the cat", text)
+    return f"{text} [MASK] dog" if task == "mlm" and isinstance(text, str) else text
+
+
 def inputs_of(task):
     if task == "image_classification":
         return [Image.new("L", (9, 9), level) for level in (0, 255, 90, 140, 30)]
-    return MIXED
+    return [for_task(task, text) for text in MIXED]
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))
@@ -103,6 +118,8 @@ def test_order_and_batches_make_no_difference(pipelines, task, batch_size):
     ],
 )
 def test_bad_texts(pipelines, task, inputs, message):
+    if isinstance(inputs, list):
+        inputs = [for_task(task, text) if isinstance(text, str) else text for text in inputs]
     with pytest.raises(KzooError, match=message):
         pipelines[task](inputs)
 
@@ -112,10 +129,16 @@ def test_bad_batch_size(pipelines):
         pipelines["classification"](MIXED, batch_size=0)
 
 
-@pytest.mark.parametrize("task", ["seq2seq", "causal_lm"])
+@pytest.mark.parametrize("task", ["seq2seq", "causal_lm", "tokens", "mlm", "replaced_token"])
 def test_pairs_only_where_they_mean_something(pipelines, task):
     with pytest.raises(KzooError, match="Text 1 is a pair"):
         pipelines[task](["ok", ("a", "b")])
+
+
+@pytest.mark.parametrize("task", ["qa", "next_sentence"])
+def test_pairs_where_one_text_means_nothing(pipelines, task):
+    with pytest.raises(KzooError, match="Text 1 is a single string; this task takes pairs"):
+        pipelines[task]([("a", "b"), "ok"])
 
 
 @pytest.mark.parametrize("task", ["classification", "seq2seq", "causal_lm"])
