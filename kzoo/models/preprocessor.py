@@ -26,6 +26,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "CLIP": {
         **_SQUARE,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
         "size": {"shortest_edge": 224},
         "resample": 3,
         "do_center_crop": True,
@@ -33,31 +35,31 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 _SHORTER_SIDE = "CLIP"
-_NO_EFFECT = frozenset(
+_KNOWN = frozenset(
     {
+        *("image_processor_type", "feature_extractor_type", "processor_class", "_valid_processor_keys"),
         *(
-            "image_processor_type",
-            "feature_extractor_type",
-            "processor_class",
             "do_convert_rgb",
-            "do_normalize",
-        ),
-        *("do_resize", "default_to_square", "data_format", "input_data_format", "return_tensors", "device"),
-        *(
-            "disable_grouping",
-            "_valid_processor_keys",
-            "do_rescale",
-            "rescale_factor",
+            "do_resize",
+            "size",
+            "default_to_square",
+            "resample",
             "do_center_crop",
             "crop_size",
         ),
-        *("size", "resample", "image_mean", "image_std"),
+        *("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"),
+        *("data_format", "input_data_format", "return_tensors", "device", "disable_grouping"),
     }
 )
 
 
-def read_preprocessing(given: Mapping[str, Any], config: Any) -> ImagePreprocessing:
+def read_preprocessing(given: Mapping[str, Any], config: Any, other_size: bool = False) -> ImagePreprocessing:
     """Return what preprocessor_config.json says, in kzoo's terms, for a model with that config.
+
+    Args:
+        given: the file's contents.
+        config: the model's, with its `image_size` and `num_channels`.
+        other_size: whether the model takes images of another size than the file says: sizes are scaled to it.
 
     Raises:
         KzooError: images are made in a way that kzoo does not know; the message names the setting.
@@ -73,7 +75,7 @@ def read_preprocessing(given: Mapping[str, Any], config: Any) -> ImagePreprocess
         )
 
     for name, value in given.items():
-        if name not in _NO_EFFECT and value not in (None, False):
+        if name not in _KNOWN and value not in (None, False):
             raise refuse(name, "kzoo does not know that setting")
     if not settings.get("do_resize", True):
         raise refuse("do_resize", "kzoo resizes every image")
@@ -86,11 +88,14 @@ def read_preprocessing(given: Mapping[str, Any], config: Any) -> ImagePreprocess
     resize = _resize(settings["size"], kind)
     if resize is None:
         raise refuse("size", "kzoo knows a height and a width, or a shortest_edge")
-    if settings.get("do_center_crop"):
-        if _resize(settings["crop_size"], "ViT") != [side, side]:
-            raise refuse("crop_size", f"the model takes {side} by {side}")
-    elif resize != [side, side]:
-        raise refuse("size", f"the model takes {side} by {side}, and nothing is cropped")
+    cropped = bool(settings.get("do_center_crop"))
+    made = _resize(settings["crop_size"], "ViT") if cropped else resize
+    if other_size and isinstance(made, list) and made[0] == made[1]:
+        sizes = [round(size * side / made[0]) for size in (resize if isinstance(resize, list) else [resize])]
+        made, resize = [side, side], sizes if len(sizes) == 2 else sizes[0]
+    if made != [side, side]:
+        name = "crop_size" if cropped else "size"
+        raise refuse(name, f"the model takes {side} by {side}{'' if cropped else ', and nothing is cropped'}")
     normalize = settings.get("do_normalize", True)
     try:
         return ImagePreprocessing(
@@ -103,7 +108,7 @@ def read_preprocessing(given: Mapping[str, Any], config: Any) -> ImagePreprocess
             resize=None if resize == [side, side] else resize,
         )
     except ValueError as error:
-        raise refuse("size" if "resize" in str(error) else "image_mean", str(error)) from None
+        raise refuse("size" if "leaves too little" in str(error) else "image_mean", str(error)) from None
 
 
 def write_preprocessing(settings: ImagePreprocessing) -> dict[str, Any]:

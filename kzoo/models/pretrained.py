@@ -6,31 +6,36 @@ import dataclasses
 import importlib
 import os
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from kzoo.errors import KzooError
 from kzoo.models import tensors
 from kzoo.models.backbone import Backbone
 from kzoo.models.base import TransformerModel
+from kzoo.models.hub import find_checkpoint
 from kzoo.models.preprocessor import PREPROCESSOR_FILE, read_preprocessing
 from kzoo.models.registry import build
+from kzoo.models.sentence import check_case, encoder_folder, is_sentence_model, read_modules
 from kzoo.weights import Checkpoint, Family, Head, find_family, read_json, tasks_of
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 
 
 def from_pretrained(
-    directory: str | os.PathLike[str],
+    source: str | os.PathLike[str],
     *,
     task: str | None = None,
+    revision: str | None = None,
     ignore: Collection[str] = (),
     **overrides: Any,
 ) -> TransformerModel:
-    """Build the model that a local checkpoint holds, with its weights.
+    """Build the model that a checkpoint holds, with its weights.
 
-    The folder is in the common format: config.json, and model.safetensors or an index of several such files;
-    tokenizer.json or vocab.txt, and preprocessor_config.json, are taken when there. Every field of config.json
-    that may change the results is honoured, or refused by name.
+    The folder is in the common format: config.json, and model.safetensors or an index of several such files; its
+    tokenizer and preprocessor_config.json are taken when there. Every field of config.json that may change the
+    results is honoured, or refused by name. A folder of sentence-transformers gives a model for embeddings, which
+    pools and normalises as its modules say.
 
     With `image_size=` the position embeddings are interpolated, and images made to that size.
 
@@ -38,20 +43,27 @@ def from_pretrained(
     not ask for another number of classes. Otherwise it starts fresh, and a warning says so.
 
     Args:
-        directory: the checkpoint's folder.
+        source: the checkpoint's folder, or its name on the Hugging Face hub, from where it is downloaded once.
         task: what the model is to do; by default what the checkpoint was made for, or else the family's default.
+        revision: branch, tag or commit on the hub.
         ignore: names of fields of config.json that are not looked at, whatever they say.
         **overrides: as for a variant: fields of the config, and options of `TransformerModel`.
 
     Raises:
-        KzooError: a folder that is no checkpoint, a config that kzoo does not compute, or tensors that do not
-            fit: those missing and those unexpected are listed.
+        KzooError: a folder that is no checkpoint, a name that the hub does not have, a config that kzoo does not
+            compute, or tensors that do not fit: those missing and those unexpected are listed.
 
     Example:
-        >>> from_pretrained("bert-base-uncased")
+        >>> from_pretrained("./bert-base-uncased")
         Traceback (most recent call last):
-        kzoo.errors.KzooError: 'bert-base-uncased' is not a folder. Checkpoints are read from a local folder ...
+        kzoo.errors.KzooError: There is no folder './bert-base-uncased'. A checkpoint is a folder that holds ...
     """
+    directory = find_checkpoint(source, revision)
+    sentence_options: dict[str, Any] = {}
+    if is_sentence_model(directory):
+        if task in (None, "embedding"):
+            task, sentence_options = "embedding", read_modules(directory)
+        directory = encoder_folder(directory)
     checkpoint = Checkpoint(directory)
     family = find_family(checkpoint.config)
     backbone = _backbone(family)
@@ -74,8 +86,10 @@ def from_pretrained(
     names_of_knobs = {field.name for field in dataclasses.fields(backbone.Config)}
     own = {name: value for name, value in overrides.items() if name in names_of_knobs}
     config = backbone.Config(**{**knobs, **implied, **own})
-    options |= _input_options(checkpoint, config, overrides)
+    options |= _input_options(directory, config, overrides) | sentence_options
     model = build(backbone, config, task=task, **{"name": family.model_type, **options, **overrides})
+    if sentence_options and model.tokenizer is not None:
+        check_case(directory, model.tokenizer)
     resize = "image_size" in overrides
     tensors.assign(model, checkpoint, family, names, head, resize=resize, stacklevel=3)
     return model
@@ -168,15 +182,15 @@ def _wanted_classes(overrides: Mapping[str, Any]) -> int | None:
     return overrides.get("num_classes") if labels is None else len(labels)
 
 
-def _input_options(checkpoint: Checkpoint, config: Any, overrides: Collection[str]) -> dict[str, Any]:
-    """Return the tokenizer or image preprocessing that the folder holds, unless the caller gave another."""
-    directory = checkpoint.directory
-    if hasattr(config, "vocab_size") and "tokenizer" not in overrides:
-        found = any((directory / name).is_file() for name in _TOKENIZER_FILES)
-        return {"tokenizer": directory} if found else {}
-    if hasattr(config, "image_size") and "image_preprocessing" not in overrides:
-        file = directory / PREPROCESSOR_FILE
-        if file.is_file():
-            other_size = "image_size" in overrides
-            return {"image_preprocessing": read_preprocessing(read_json(file), config, other_size)}
-    return {}
+def _input_options(directory: Path, config: Any, overrides: Collection[str]) -> dict[str, Any]:
+    """Return the tokenizer and the image preprocessing that the folder holds, unless the caller gave others."""
+    options: dict[str, Any] = {}
+    has_tokenizer = any((directory / name).is_file() for name in _TOKENIZER_FILES)
+    if hasattr(config, "vocab_size") and "tokenizer" not in overrides and has_tokenizer:
+        options["tokenizer"] = directory
+    file = directory / PREPROCESSOR_FILE
+    if hasattr(config, "image_size") and "image_preprocessing" not in overrides and file.is_file():
+        options["image_preprocessing"] = read_preprocessing(
+            read_json(file), config, other_size="image_size" in overrides
+        )
+    return options

@@ -49,8 +49,7 @@ def save_pretrained(model: TransformerModel, directory: str | os.PathLike[str]) 
             model.tokenizer.save(folder / "tokenizer.json")
             write_json(folder / "tokenizer_config.json", _tokenizer_config(model.tokenizer, model.max_length))
         if model.image_preprocessing is not None:
-            processor = f"{family.architecture.removesuffix('Model')}ImageProcessor"
-            write_json(folder / PREPROCESSOR_FILE, write_preprocessing(model.image_preprocessing, processor))
+            write_json(folder / PREPROCESSOR_FILE, write_preprocessing(model.image_preprocessing))
         if model.task == "embedding":
             write_modules(model, folder)
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from kzoo.errors import KzooError
 from kzoo.models.base import TransformerModel
+from kzoo.text import Tokenizer
 from kzoo.weights import read_json, read_json_list, write_json
 
 _MODULES_FILE = "modules.json"
 _SETTINGS_FILE = "sentence_bert_config.json"
+_PROMPTS_FILE = "config_sentence_transformers.json"
 _POOLING = "1_Pooling"
 _MODES = {
     "pooling_mode_cls_token": "cls",
@@ -53,17 +55,31 @@ def read_modules(directory: Path) -> dict[str, Any]:
         "pooling": _pooling(_inside(directory, others[0])),
         "normalize": len(kinds) == 2,
     }
-    settings_file = directory / _SETTINGS_FILE
-    settings = read_json(settings_file) if settings_file.is_file() else {}
+    prompt = _read_if_there(directory / _PROMPTS_FILE).get("default_prompt_name")
+    if prompt is not None:
+        raise KzooError(
+            f"{directory}: {_PROMPTS_FILE} puts the prompt '{prompt}' before every text, which kzoo does not: pass "
+            "task='features' for the encoder alone."
+        )
+    settings = _read_if_there(encoder_folder(directory) / _SETTINGS_FILE)
     if settings.get("max_seq_length") is not None:
         options["max_length"] = settings["max_seq_length"]
     return options
 
 
-def lowercases(directory: Path) -> bool:
-    """Return whether texts are lower-cased before the tokenizer sees them."""
-    file = directory / _SETTINGS_FILE
-    return file.is_file() and bool(read_json(file).get("do_lower_case"))
+def check_case(directory: Path, tokenizer: Tokenizer) -> None:
+    """Refuse a folder that lower-cases texts before a tokenizer that minds.
+
+    Raises:
+        KzooError: it does.
+    """
+    settings = _read_if_there(directory / _SETTINGS_FILE)
+    upper, lower = tokenizer.encode(["A Dog Runs", "a dog runs"], max_length=32).input_ids
+    if settings.get("do_lower_case") and upper.tolist() != lower.tolist():
+        raise KzooError(
+            f"{directory / _SETTINGS_FILE} says do_lower_case=true, but the folder's tokenizer tells capitals from "
+            "small letters: pass task='features', and lower-case the texts yourself."
+        )
 
 
 def write_modules(model: TransformerModel, directory: Path) -> None:
@@ -109,6 +125,10 @@ def _modules(directory: Path) -> list[dict[str, Any]]:
             f"{file} begins with {modules[0]['type']}; kzoo reads those that begin with a Transformer."
         )
     return modules
+
+
+def _read_if_there(file: Path) -> dict[str, Any]:
+    return read_json(file) if file.is_file() else {}
 
 
 def _inside(directory: Path, module: dict[str, Any]) -> Path:

@@ -37,10 +37,7 @@ class Checkpoint:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = Path(directory)
         if not self.directory.is_dir():
-            raise KzooError(
-                f"'{directory}' is not a folder. Checkpoints are read from a local folder that holds config.json "
-                "and model.safetensors: download it first, and give the folder's path."
-            )
+            raise KzooError(f"'{directory}' is not a folder: a checkpoint is one, with config.json in it.")
         self.config = read_json(self.directory / CONFIG_FILE)
         self._files = self._find_tensors()
 

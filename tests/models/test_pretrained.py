@@ -251,6 +251,31 @@ def test_one_variable_under_two_names(checkpoint):
         from_pretrained(edit_tensors(checkpoint("BertModel"), double))
 
 
+def test_a_field_that_kzoo_does_not_know(checkpoint):
+    folder = edit_config(checkpoint("BertModel"), alibi=True, added=[], nothing=False)
+    with pytest.raises(KzooError, match=r"alibi=True.*may change the results.*ignore=\('alibi',\)"):
+        from_pretrained(folder, task="features")
+    with pytest.raises(KzooError, match="nothing=False"):
+        from_pretrained(folder, task="features", ignore=("alibi",))
+    assert from_pretrained(folder, task="features", ignore=("alibi", "nothing")).task == "features"
+    with pytest.raises(KzooError, match=r"no field 'alibbi' to ignore.*Did you mean 'alibi'"):
+        from_pretrained(folder, task="features", ignore=("alibbi",))
+
+
+def test_tensors_that_may_be_of_two_heads(checkpoint):
+    folder = edit_config(checkpoint("BertForSequenceClassification", num_labels=3), architectures=None)
+    with pytest.raises(KzooError, match="of classification or tokens: pass task="):
+        from_pretrained(folder)
+    assert from_pretrained(folder, task="classification").num_classes == 3
+
+
+def test_a_head_with_one_output_grades(checkpoint):
+    folder = checkpoint("BertForSequenceClassification", num_labels=1)
+    with pytest.raises(KzooError, match=r"one output.*task='multilabel'"):
+        from_pretrained(folder)
+    assert from_pretrained(folder, task="multilabel").num_classes == 1
+
+
 def test_overrides(checkpoint):
     folder = checkpoint("BertModel")
     model = from_pretrained(folder, task="features", dropout=0.0, dtype="mixed_bfloat16", name="mine")
@@ -280,7 +305,7 @@ def test_a_vocabulary_file(checkpoint):
 
 
 def write_preprocessor(folder: Path, **settings: Any) -> Path:
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": 8, **settings}))
     return folder
 
 
@@ -312,6 +337,9 @@ def test_the_folders_image_preprocessing(checkpoint):
         ({"do_rescale": False}, "do_rescale"),
         ({"rescale_factor": 1 / 127.5}, "rescale_factor"),
         ({"resample": 1}, "resample"),
+        ({"do_resize": False}, "do_resize"),
+        ({"do_center_crop": True, "crop_size": 8, "size": 6}, "size"),
+        ({"crop_pct": 0.9}, "crop_pct"),
         ({"image_mean": [0.1, 0.2]}, "image_mean"),
     ],
 )
@@ -321,6 +349,37 @@ def test_image_preprocessing_that_kzoo_does_not_do(checkpoint, settings, name):
         from_pretrained(folder)
     own = ImagePreprocessing(height=8, width=8, mean=[0.3])
     assert from_pretrained(folder, image_preprocessing=own).image_preprocessing == own
+
+
+@pytest.mark.parametrize(
+    ("settings", "resize"),
+    [
+        ({"image_processor_type": "CLIPImageProcessorFast", "size": 12}, 12),
+        ({"feature_extractor_type": "DeiTFeatureExtractor", "size": 12}, [12, 12]),
+        ({"size": {"shortest_edge": 9}, "do_center_crop": True}, 9),
+    ],
+)
+def test_images_that_are_cropped_come_back_the_same(checkpoint, tmp_path, settings, resize):
+    mean = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
+    folder = write_preprocessor(checkpoint("ViTForImageClassification"), crop_size=8, **mean, **settings)
+    model = from_pretrained(folder)
+    assert model.image_preprocessing.resize == resize
+    model.save_pretrained(tmp_path / "again")
+    assert from_pretrained(tmp_path / "again").image_preprocessing == model.image_preprocessing
+
+
+def test_images_for_another_size_are_cropped_from_as_much_more(checkpoint):
+    folder = write_preprocessor(
+        checkpoint("ViTModel"), size={"shortest_edge": 10}, do_center_crop=True, crop_size=8
+    )
+    settings = from_pretrained(folder, task="features", image_size=16).image_preprocessing
+    assert (settings.height, settings.resize) == (16, 20)
+
+
+def test_a_processor_of_another_kind(checkpoint):
+    folder = write_preprocessor(checkpoint("ViTModel"), image_processor_type="ConvNextImageProcessor")
+    with pytest.raises(KzooError, match="that of a ConvNext processor; kzoo knows those of ViT, DeiT, CLIP"):
+        from_pretrained(folder, task="features")
 
 
 def test_images_that_are_not_normalized(checkpoint):

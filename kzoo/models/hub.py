@@ -1,0 +1,80 @@
+"""Where a checkpoint comes from: a folder here, or a name on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from kzoo.errors import KzooError, MissingDependencyError
+
+# What `from_pretrained` reads, and nothing else; never a pickle.
+_WANTED = [
+    *("config.json", "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
+    *("source.spm", "target.spm", "preprocessor_config.json"),
+    *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
+]
+_FOLDERS = ["0_Transformer", "1_Pooling", "2_Normalize"]
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
+
+def find_checkpoint(source: str | os.PathLike[str], revision: str | None = None) -> Path:
+    """Return the folder of a checkpoint, downloaded if it is named by its name on the hub.
+
+    Args:
+        source: a folder, or a name such as `"google/bert_uncased_L-2_H-128_A-2"`.
+        revision: a branch, tag or commit on the hub; given, `source` is a name.
+
+    Raises:
+        KzooError: there is no such folder, or the hub does not have it, or cannot be reached.
+    """
+    path = Path(source)
+    if path.is_dir() and revision is None:
+        return path
+    if path.is_file():
+        raise KzooError(
+            f"'{source}' is a file; a checkpoint is a folder: give the one that config.json stands in."
+        )
+    is_name = isinstance(source, str) and _NAME.fullmatch(source) is not None
+    # A mistyped folder is not asked for on the network.
+    if not is_name or (revision is None and "/" in str(source) and path.parent.is_dir()):
+        raise KzooError(
+            f"There is no folder '{source}'. A checkpoint is a folder that holds config.json and model.safetensors, "
+            "or a name on the Hugging Face hub, 'owner/name'."
+        )
+    return _download(str(source), revision)
+
+
+def _download(name: str, revision: str | None) -> Path:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"There is no folder '{name}', and fetching it from the hub needs huggingface_hub: pip install "
+            "'kzoo[train]'."
+        ) from error
+    errors = huggingface_hub.errors
+    wanted = _WANTED + [f"{folder}/{file}" for folder in _FOLDERS for file in _WANTED]
+    at = f" at revision '{revision}'" if revision is not None else ""
+    try:
+        return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=wanted))
+    except errors.RevisionNotFoundError:
+        raise KzooError(f"The hub has '{name}', but nothing{at}: name a branch, a tag or a commit.") from None
+    except errors.GatedRepoError:
+        raise KzooError(
+            f"The hub gives '{name}' only to those who accepted its terms: accept them on its page, then log in with "
+            "`hf auth login`."
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise KzooError(
+            f"There is no folder '{name}', and the hub has nothing of that name, or keeps it private: check the "
+            "spelling, or log in with `hf auth login`."
+        ) from None
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise KzooError(
+            f"There is no folder '{name}', and '{name}'{at} cannot be fetched from the hub ({first}). Where there is "
+            f"no network, run `hf download {name} --local-dir FOLDER` elsewhere, and give the folder."
+        ) from None
