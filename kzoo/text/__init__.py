@@ -1,5 +1,6 @@
 """Strings to token ids and back, in plain numpy."""
 
-from kzoo.text.tokenizer import Encoding, Text, Tokenizer, check_text
+from kzoo.text.strings import Text, check_text
+from kzoo.text.tokenizer import Encoding, Tokenizer
 
 __all__ = ["Encoding", "Text", "Tokenizer", "check_text"]

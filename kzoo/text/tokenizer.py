@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,23 +12,17 @@ from typing import Any, Literal
 
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from kzoo.errors import KzooError, did_you_mean
-
-Text = str | tuple[str, str]
+from kzoo.errors import KzooError
+from kzoo.text.loading import Loaded, from_json, load, to_json
+from kzoo.text.strings import Text, check_text, parts_of
+from kzoo.text.training import train
 
 # The names that published tokenizers give to the same roles, most specific first.
 _PAD = ("[PAD]", "<pad>", "<|endoftext|>")
-_START = ("[CLS]", "<s>", "<|endoftext|>")
-_END = ("[SEP]", "</s>", "<|endoftext|>")
-_MASK = ("[MASK]", "<mask>")
-
-# Their place in the tuple is their id in a trained vocabulary.
-_SPECIAL = {
-    "wordpiece": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
-    "bpe": ("<pad>", "<s>", "</s>", "<unk>"),
-}
+_START = ("[CLS]", "<s>", "<|startoftext|>", "<|begin_of_text|>", "<|endoftext|>")
+_END = ("[SEP]", "</s>", "<|end_of_text|>", "<|endoftext|>")
+_MASK = ("[MASK]", "<mask>", "<extra_id_0>")
 
 
 @dataclass(frozen=True)
@@ -72,48 +65,41 @@ class Tokenizer:
         'a cat sleeps'
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer):
+    def __init__(self, loaded: Loaded):
+        backend = loaded.backend
         # Truncation and padding belong to the call; settings saved in a file would be applied twice.
         saved_padding = backend.padding
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
+        self._sides = loaded.sides
         backend.encode_special_tokens = self._first(_MASK) is None
-        pad = saved_padding["pad_id"] if saved_padding else self._first(_PAD)
-        self.pad_id: int = pad if pad is not None else 0
-        self.start_id: int | None = self._first(_START)
-        self.end_id: int | None = self._first(_END)
+        saved_pad = saved_padding["pad_id"] if saved_padding else None
+        stated = {
+            "pad_id": saved_pad if loaded.pad_id is None else loaded.pad_id,
+            "start_id": loaded.start_id,
+            "end_id": loaded.end_id,
+        }
+        likely = self._likely_ids()
+        ids = {name: likely[name] if index is None else index for name, index in stated.items()}
+        self.pad_id: int = ids["pad_id"] or 0
+        self.start_id: int | None = ids["start_id"]
+        self.end_id: int | None = ids["end_id"]
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Tokenizer:
-        """Read a tokenizer.json, a BERT vocab.txt, or a folder that holds either.
+        """Read a tokenizer file, or the folder of a checkpoint in the common format.
 
-        A vocab.txt without capital letters gives a lower-casing tokenizer.
+        A folder has one of: tokenizer.json; vocab.txt (BERT, DistilBERT, ELECTRA); vocab.json with merges.txt
+        (GPT-2, RoBERTa, BART, CLIP, Qwen2); a SentencePiece model: spiece.model (T5, ALBERT),
+        sentencepiece.bpe.model (XLM-R), tokenizer.model (Llama); source.spm, target.spm and vocab.json (Marian).
+        Its config.json, tokenizer_config.json, special_tokens_map.json and added_tokens.json are followed.
+        Without them a vocab.txt without capital letters gives a lower-casing tokenizer.
 
         Raises:
             KzooError: if there is no such file, or it is damaged or of another kind.
         """
-        file = Path(path)
-        if file.is_dir():
-            candidates = [file / "tokenizer.json", file / "vocab.txt"]
-            found = [candidate for candidate in candidates if candidate.is_file()]
-            if not found:
-                raise KzooError(f"{file} has no tokenizer.json and no vocab.txt; put one of them there.")
-            file = found[0]
-        try:
-            content = file.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise KzooError(f"There is no tokenizer file {file}.") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise KzooError(f"{file} cannot be read as a tokenizer: {error}.") from None
-        if file.suffix == ".txt":
-            vocabulary = _read_vocabulary(file, content)
-            words = [token for token in vocabulary if not token.startswith("[")]
-            return cls(_wordpiece(vocabulary, lowercase=all(word == word.lower() for word in words)))
-        try:
-            return cls.from_json(content)
-        except KzooError as error:
-            raise KzooError(f"{file}: {error}") from None
+        return cls(load(Path(path)))
 
     @classmethod
     def from_json(cls, content: str) -> Tokenizer:
@@ -122,44 +108,33 @@ class Tokenizer:
         Raises:
             KzooError: if the JSON is cut short or describes no tokenizer.
         """
-        try:
-            return cls(tokenizers.Tokenizer.from_str(content))
-        except Exception as error:  # the library raises bare Exception
-            raise KzooError(
-                f"This is no tokenizer.json, or one that is cut short ({error}). Fetch the file again."
-            ) from None
+        return cls(from_json(content))
 
     @classmethod
     def train(
         cls,
         texts: Iterable[str],
         *,
-        kind: Literal["wordpiece", "bpe"] = "wordpiece",
+        kind: Literal["wordpiece", "bpe", "unigram"] = "wordpiece",
         vocab_size: int,
         special_tokens: Sequence[str] = (),
     ) -> Tokenizer:
         """Learn a vocabulary from texts; the same texts give the same vocabulary.
 
         Args:
-            texts: the texts, read once; `"wordpiece"` holds them in memory.
+            texts: the texts, read once; all kinds but `"bpe"` hold them in memory.
             kind: `"wordpiece"` lower-cases and wraps texts as BERT does (`[CLS] text [SEP]`, `[PAD]` is 0);
-                `"bpe"` is byte-level, so any text comes back unchanged, and ends texts with `</s>`
-                (`<pad>` is 0, `<s>` 1, `</s>` 2).
+                `"bpe"` is byte-level, so any text comes back unchanged; `"unigram"` is SentencePiece's: it
+                picks the most probable pieces, and writes runs of spaces as one. These two end texts with
+                `</s>` (`<pad>` is 0, `<s>` 1, `</s>` 2).
             vocab_size: most entries, special tokens included; small texts give fewer.
             special_tokens: further special tokens, placed after the kind's own.
 
         Raises:
             KzooError: if `kind` is unknown, `vocab_size` too small, or there is no text to learn from.
         """
-        if kind not in _SPECIAL:
-            raise KzooError(f"Unknown kind of tokenizer '{kind}'.{did_you_mean(kind, _SPECIAL)}")
-        special = [*_SPECIAL[kind], *special_tokens]
-        # A letter takes two wordpiece entries, at the start of a word and inside one; a byte takes one.
-        smallest = len(special) + (2 if kind == "wordpiece" else 256)
-        if vocab_size < smallest:
-            raise KzooError(f"vocab_size is {vocab_size}; a {kind} vocabulary needs at least {smallest}.")
-        train = _train_wordpiece if kind == "wordpiece" else _train_bpe
-        return cls(train(_checked(texts), vocab_size, special))
+        backend = train(texts, kind=kind, vocab_size=vocab_size, special_tokens=special_tokens)
+        return cls(Loaded(backend))
 
     def encode(
         self,
@@ -170,6 +145,7 @@ class Tokenizer:
         special_tokens: bool = True,
         keep: Literal["first", "last"] = "first",
         offsets: bool = False,
+        target: bool = False,
     ) -> Encoding:
         """Turn texts into one padded batch of token ids.
 
@@ -182,6 +158,8 @@ class Tokenizer:
             special_tokens: add the tokenizer's own, such as `[CLS]` and `[SEP]`.
             keep: which end of a text survives the cut.
             offsets: say of each token which characters, text and word it comes from; slower.
+            target: the texts are what a model is to write, not what it reads. Marian's tokenizers split these
+                in another way; to all others it is the same.
 
         Raises:
             KzooError: if `texts` is empty or holds anything else than strings and pairs.
@@ -189,15 +167,18 @@ class Tokenizer:
         if isinstance(texts, str) or len(texts) == 0:
             raise KzooError(f"encode takes a list with at least one text; got {texts!r}.")
         items = [check_text(text, index) for index, text in enumerate(texts)]
-        encode = self._backend.encode_batch if offsets else self._backend.encode_batch_fast
+        backend: Any = self._backend
+        if self._sides is not None:
+            backend = self._sides.target if target else self._sides.source
+        encode = backend.encode_batch if offsets else backend.encode_batch_fast
         encodings = encode(items, add_special_tokens=special_tokens)
         sizes = np.array([len(encoding.ids) for encoding in encodings])
         truncated = sizes > max_length
         kept: list[Any] = [slice(None)] * len(items)
         for index in np.flatnonzero(truncated):
             if not offsets:  # the fast way does not say which tokens are special
-                parts = _parts(items[index])
-                encodings[index] = self._backend.encode(*parts, add_special_tokens=special_tokens)
+                parts = parts_of(items[index])
+                encodings[index] = backend.encode(*parts, add_special_tokens=special_tokens)
             kept[index] = _kept(encodings[index], max_length, keep)
             sizes[index] = len(kept[index])
 
@@ -240,7 +221,9 @@ class Tokenizer:
 
     def to_json(self) -> str:
         """Return the tokenizer as the contents of a tokenizer.json."""
-        return self._backend.to_str(pretty=True)
+        likely = self._likely_ids()
+        ids = {name: getattr(self, name) for name, index in likely.items() if getattr(self, name) != index}
+        return to_json(Loaded(self._backend, self._sides, **ids))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a tokenizer.json; a reader sees the old file or the new one, never half of one."""
@@ -256,53 +239,16 @@ class Tokenizer:
     def __repr__(self) -> str:
         return f"<Tokenizer: {type(self._backend.model).__name__}, {self.vocab_size:,} tokens>"
 
+    def _likely_ids(self) -> dict[str, int | None]:
+        """Return the ids that the names of the tokens suggest."""
+        pad = self._first(_PAD)
+        start = self._first(_START)
+        # Without a start token, decoders start with padding: T5's and Marian's way.
+        return {"pad_id": pad or 0, "start_id": pad if start is None else start, "end_id": self._first(_END)}
+
     def _first(self, names: Iterable[str]) -> int | None:
         ids = map(self._backend.token_to_id, names)
         return next((index for index in ids if index is not None), None)
-
-
-def _parts(text: Text) -> tuple[str, ...]:
-    return (text,) if isinstance(text, str) else text
-
-
-def check_text(text: Any, index: int) -> Text:
-    """Return `text` if it is a string or a pair of strings; the error calls it by its index.
-
-    Raises:
-        KzooError: if it is something else, or holds what is no character.
-    """
-    parts = text if isinstance(text, tuple) and len(text) == 2 else (text,)
-    for part in parts:
-        if not isinstance(part, str):
-            raise KzooError(
-                f"Text {index} is of type {type(part).__name__}; expected a string or a pair of strings."
-            )
-        if not part.isascii():
-            try:
-                part.encode("utf-8")
-            except UnicodeEncodeError:
-                raise KzooError(
-                    f"Text {index} holds half of a surrogate pair, which is no character; "
-                    "decode its bytes with errors='replace'."
-                ) from None
-    return text
-
-
-def _checked(texts: Iterable[str]) -> Iterator[str]:
-    """Pass texts on to the trainer, and refuse what would give a vocabulary of nothing."""
-    if isinstance(texts, str):
-        raise KzooError("train takes many texts; got one string. Put it into a list.")
-    empty = True
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise KzooError(
-                f"Text {index} is of type {type(text).__name__}; a tokenizer is trained on strings."
-            )
-        check_text(text, index)
-        empty = empty and not text.strip()
-        yield text
-    if empty:
-        raise KzooError("There is no text to train a tokenizer on.")
 
 
 def _kept(encoding: tokenizers.Encoding, max_length: int, keep: str) -> np.ndarray:
@@ -349,87 +295,3 @@ def _shares(sizes: list[int], room: int) -> list[int]:
         return [room]
     first = min(sizes[0], max(room - sizes[1], room - room // 2))
     return [first, room - first]
-
-
-def _train_wordpiece(texts: Iterable[str], vocab_size: int, special: list[str]) -> tokenizers.Tokenizer:
-    texts = list(texts)
-    backend = _wordpiece({token: index for index, token in enumerate(special)}, lowercase=True)
-    alphabet, inside = _alphabet(backend, texts, (vocab_size - len(special)) // 2)
-    # The trainer gives letters inside words their ids in the order of a randomly seeded hash table, and
-    # breaks ties between merges by id. Fixing these ids first, as special tokens, makes it repeatable.
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[*special, *(f"##{letter}" for letter in inside)],
-        initial_alphabet=alphabet,
-        limit_alphabet=len(alphabet),
-        show_progress=False,
-    )
-    backend.train_from_iterator(texts, trainer)
-    trained = _wordpiece(backend.get_vocab(), lowercase=True)
-    trained.add_special_tokens(special)
-    return trained
-
-
-def _alphabet(backend: tokenizers.Tokenizer, texts: list[str], limit: int) -> tuple[list[str], list[str]]:
-    """Return the most frequent letters, and those of them that occur inside words, each in order."""
-    raw: Counter[str] = Counter()
-    for text in texts:
-        raw.update(text)
-    counts: Counter[str] = Counter()
-    inside = set()
-    for letter, count in raw.items():
-        # Behind another letter, punctuation and ideographs make a word of their own and others stay in it.
-        words = backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str("a" + letter))
-        joined = words[0][0][1:]
-        inside.update(joined)
-        for part in (joined, *(word for word, _ in words[1:])):
-            counts.update(dict.fromkeys(part, count))
-    kept = sorted(sorted(counts), key=counts.__getitem__, reverse=True)[:limit]
-    return sorted(kept), sorted(inside.intersection(kept))
-
-
-def _train_bpe(texts: Iterable[str], vocab_size: int, special: list[str]) -> tokenizers.Tokenizer:
-    backend = _byte_level_bpe()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=special,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    backend.train_from_iterator(texts, trainer)
-    return backend
-
-
-def _wordpiece(vocabulary: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
-    """Make BERT's tokenizer over a vocabulary that has its special tokens."""
-    backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
-    backend.post_processor = processors.BertProcessing(
-        ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
-    )
-    backend.add_special_tokens([token for token in _SPECIAL["wordpiece"] if token in vocabulary])
-    return backend
-
-
-def _read_vocabulary(file: Path, content: str) -> dict[str, int]:
-    """Read a vocab.txt: an entry a line, its id the line's number from 0."""
-    vocabulary = {token: index for index, token in enumerate(content.removesuffix("\n").split("\n"))}
-    missing = {"[PAD]", "[UNK]", "[CLS]", "[SEP]"} - vocabulary.keys()
-    if missing:
-        raise KzooError(f"{file} is no BERT vocabulary: it lacks {', '.join(sorted(missing))}.")
-    return vocabulary
-
-
-def _byte_level_bpe() -> tokenizers.Tokenizer:
-    """Make an untrained byte-level tokenizer that ends texts with `</s>`."""
-    backend = tokenizers.Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.post_processor = processors.TemplateProcessing(
-        single="$A </s>",
-        pair="$A </s> $B:1 </s>:1",
-        special_tokens=[("</s>", _SPECIAL["bpe"].index("</s>"))],
-    )
-    return backend
