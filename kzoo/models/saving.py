@@ -100,9 +100,10 @@ def _check_fields(model: TransformerModel, family: Family, head: Head | None, fi
     """Refuse a model that its config.json would not describe."""
     told = {**family.knobs(fields), **(head.knobs if head is not None else {})}
     again = type(model.backbone).Config(**told).knobs()
+    told_by_tensors = {head.tie for head in family.heads}
     for knob, value in model.backbone.config.knobs().items():
         for_training = "drop" in knob or knob == "gradient_checkpointing"
-        if again[knob] != value and not for_training:
+        if again[knob] != value and knob not in told_by_tensors and not for_training:
             raise KzooError(
                 f"The model has {knob}={value!r}, and the config.json of model_type='{family.model_type}' can only "
                 f"say {again[knob]!r}. `model.save('model.keras')` keeps every model."
