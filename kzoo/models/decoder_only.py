@@ -26,10 +26,12 @@ class DecoderOnly(Backbone):
     A subclass says where positions come in: `embed` adds them to what enters the first block, `rotation` turns the
     queries and keys of every block. `windows` says how far each block sees.
 
-    Returns `last_hidden_state` (batch, sequence, hidden_dim), and `hidden_states` before the final norm.
+    Returns `last_hidden_state` (batch, sequence, hidden_dim), and `pooled` (batch, hidden_dim), the last real
+    token's, which has seen all others.
     """
 
-    tasks = ("causal_lm", "features")
+    tasks = ("causal_lm", "classification", "multilabel", "tokens", "features")
+    classifier_bias = False
 
     def __init__(self, config: Any, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -78,9 +80,18 @@ class DecoderOnly(Backbone):
         for block, window, cache in zip(self.blocks, windows, caches or self.no_caches(), strict=True):
             x = block(x, bias=biases[window], cache=cache, rotation=rotation, training=training)
             hidden_states.append(x)
-        return {"last_hidden_state": self.final_norm(x), "hidden_states": hidden_states}
+        x = self.final_norm(x)
+        pooled = x[:, -1] if mask is None else _last_real(x, mask[:, -length:])
+        return {"last_hidden_state": x, "pooled": pooled, "hidden_states": hidden_states}
 
     def signature(self) -> dict[str, InputSpec]:
         """Return the inputs by name."""
         tokens = InputSpec(("batch", "sequence"), "int64")
         return {"input_ids": tokens, "attention_mask": tokens}
+
+
+def _last_real(states: Any, mask: Any) -> Any:
+    """Return the states (batch, hidden_dim) at the last 1 of each row of the mask (batch, sequence)."""
+    places = ops.cast(mask, "int32") * ops.arange(ops.shape(mask)[1], dtype="int32")
+    last = ops.reshape(ops.argmax(places, axis=1), (-1, 1, 1))
+    return ops.take_along_axis(states, last, axis=1)[:, 0]

@@ -34,7 +34,7 @@ class GPT2Config(Config):
 class GPT2(DecoderOnly):
     """GPT-2 decoder (Radford et al., 2019, section 2.3): learned positions, layer norms.
 
-    Returns `last_hidden_state` (batch, sequence, hidden_dim).
+    Returns `last_hidden_state` (batch, sequence, hidden_dim) and `pooled` (batch, hidden_dim), the last token's.
     """
 
     Config = GPT2Config

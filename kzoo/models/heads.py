@@ -26,9 +26,9 @@ class Head(keras.layers.Layer):
         function = activation(activation_name)
         return keras.layers.Dense(width, activation=function, dtype=self.dtype_policy, name="dense")
 
-    def _classifier(self, width: int, name: str = "classifier") -> keras.layers.Dense:
+    def _classifier(self, width: int, name: str = "classifier", use_bias: bool = True) -> keras.layers.Dense:
         """Make the last projection."""
-        return keras.layers.Dense(width, dtype="float32", name=name)
+        return keras.layers.Dense(width, use_bias=use_bias, dtype="float32", name=name)
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -42,6 +42,7 @@ class ClassificationHead(Head):
             pool; None takes `pooled` as it is.
         distilled: average with a second classifier, of the distillation token's state
             `pooled_distillation` (Touvron et al., 2020, section 4).
+        biased: whether the classifier has biases.
     """
 
     def __init__(
@@ -50,13 +51,14 @@ class ClassificationHead(Head):
         dropout: float = 0.0,
         hidden_activation: str | None = None,
         distilled: bool = False,
+        biased: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.hidden_activation = hidden_activation
         self.hidden: Any = None
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
-        self.output_projection = self._classifier(num_classes)
+        self.output_projection = self._classifier(num_classes, use_bias=biased)
         self.distillation: Any = None
         if distilled:
             self.distillation = self._classifier(num_classes, "distillation_classifier")

@@ -68,7 +68,7 @@ class Llama(DecoderOnly):
     Qwen2 (Yang et al., 2024, section 2.2), which has biases on queries, keys and values, and Mistral (Jiang et al.,
     2023, section 2), which has a window, are it too.
 
-    Returns `last_hidden_state` (batch, sequence, hidden_dim).
+    Returns `last_hidden_state` (batch, sequence, hidden_dim) and `pooled` (batch, hidden_dim), the last token's.
     """
 
     Config = LlamaConfig

@@ -66,6 +66,7 @@ def _classification_head(backbone: Any, options: HeadOptions) -> keras.layers.La
         _classifier_dropout(backbone),
         hidden_activation=getattr(backbone, "head_activation", None),
         distilled=getattr(backbone, "distilled", False),
+        biased=getattr(backbone, "classifier_bias", True),
     )
 
 

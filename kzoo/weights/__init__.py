@@ -10,7 +10,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from kzoo.errors import KzooError, did_you_mean
-from kzoo.weights import albert, bart, bert, clip, deit, distilbert, electra, gpt2, llama, marian, roberta, t5, vit
+from kzoo.weights import (
+    albert,
+    bart,
+    bert,
+    clip,
+    deit,
+    distilbert,
+    electra,
+    gpt2,
+    llama,
+    marian,
+    roberta,
+    t5,
+    vit,
+)
 from kzoo.weights.family import Family, Head, tasks_of
 from kzoo.weights.layouts import Source, Table, write
 from kzoo.weights.safetensors_file import (

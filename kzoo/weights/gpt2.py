@@ -75,10 +75,14 @@ FAMILY = Family(
         "summary_use_proj",
         "classifier_dropout",
     ),
-    heads=(Head("GPT2LMHeadModel", "causal_lm", tied={"lm_head.weight": "wte.weight"}),),
+    heads=(
+        Head("GPT2LMHeadModel", "causal_lm", tied={"lm_head.weight": "wte.weight"}),
+        Head("GPT2ForSequenceClassification", "classification", dense("head/classifier", "score")),
+        Head("GPT2ForTokenClassification", "tokens", dense("head/classifier", "classifier")),
+    ),
     known=(
         # The causal mask, which older checkpoints hold as buffers.
         r"h\.\d+\.attn\.(bias|masked_bias)",
-        r"(score|classifier|qa_outputs|multiple_choice_head)\..*",
+        r"(qa_outputs|multiple_choice_head)\..*",
     ),
 )

@@ -133,11 +133,13 @@ FAMILY = Family(
             table={"head/projection/kernel": Source("lm_head.weight", TRANSPOSED)},
             tied={"lm_head.weight": "embed_tokens.weight"},
         ),
+        Head("LlamaForSequenceClassification", "classification", dense("head/classifier", "score")),
+        Head("LlamaForTokenClassification", "tokens", dense("head/classifier", "score")),
     ),
     known=(
         # The rotary frequencies, which older checkpoints hold as buffers.
         r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
-        r"(score|qa_outputs)\..*",
+        r"qa_outputs\..*",
     ),
 )
 

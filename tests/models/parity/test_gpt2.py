@@ -35,8 +35,19 @@ ODD = {
     ("model_class", "task"), [("GPT2Model", "features"), ("GPT2LMHeadModel", "causal_lm")]
 )
 def test_gpt2(tmp_path, model_class, fields, task):
-    ours = check(tmp_path, model_class, fields, task=task)
+    ours = check(tmp_path, model_class, fields, task=task, names={"pooled": None})
     assert ours.task == task
+
+
+@pytest.mark.parametrize(
+    ("model_class", "task"),
+    [("GPT2ForSequenceClassification", "classification"), ("GPT2ForTokenClassification", "tokens")],
+)
+def test_classifiers(tmp_path, bpe, model_class, task):
+    # The reference tells padding by its id, which a written config.json has from the tokenizer.
+    fields = {**USUAL, "vocab_size": 300, "pad_token_id": bpe.pad_id, "num_labels": 5}
+    ours = check(tmp_path, model_class, fields, tokenizer=bpe)
+    assert (ours.task, ours.num_classes) == (task, 5)
 
 
 def test_left_padding(tmp_path):

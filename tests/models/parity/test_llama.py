@@ -73,7 +73,21 @@ def test_logits_and_states(tmp_path, family, fields):
 
 
 def test_without_a_head(tmp_path):
-    check(tmp_path, "MistralModel", ODD_MISTRAL, task="features")
+    check(tmp_path, "MistralModel", ODD_MISTRAL, task="features", names={"pooled": None})
+
+
+@pytest.mark.parametrize(
+    ("model_class", "fields", "task"),
+    [
+        ("LlamaForSequenceClassification", {"num_labels": 5}, "classification"),
+        ("Qwen2ForSequenceClassification", {"problem_type": "multi_label_classification"}, "multilabel"),
+        ("MistralForTokenClassification", {"num_labels": 4}, "tokens"),
+    ],
+)
+def test_classifiers(tmp_path, bpe, model_class, fields, task):
+    # The reference tells padding by its id, which a written config.json has from the tokenizer.
+    fields = {**USUAL, "vocab_size": 300, "pad_token_id": bpe.pad_id, **fields}
+    assert check(tmp_path, model_class, fields, tokenizer=bpe).task == task
 
 
 @pytest.mark.parametrize(
