@@ -27,7 +27,9 @@ def shake(module: Any) -> None:
     torch = require("torch")
     stored = module.state_dict().keys()
     learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    buffers = [value for name, value in module.named_buffers() if name in stored and value.is_floating_point()]
+    buffers = [
+        value for name, value in module.named_buffers() if name in stored and value.is_floating_point()
+    ]
     with torch.no_grad():
         for tensor in learned + buffers:
             tensor.add_(torch.randn_like(tensor) * 0.25)

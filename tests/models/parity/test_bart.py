@@ -1,0 +1,43 @@
+"""BART against the public reference implementation."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.models.parity.compare import check
+
+pytestmark = pytest.mark.backend
+
+USUAL = {
+    "vocab_size": 101,
+    "d_model": 24,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 40,
+    "decoder_ffn_dim": 40,
+    "max_position_embeddings": 19,
+}
+ODD = {
+    **USUAL,
+    "d_model": 27,
+    "encoder_layers": 1,
+    "decoder_layers": 3,
+    "encoder_attention_heads": 3,
+    "decoder_attention_heads": 9,
+    "encoder_ffn_dim": 31,
+    "decoder_ffn_dim": 41,
+    "activation_function": "relu",
+    "scale_embedding": True,
+}
+
+
+@pytest.mark.parametrize("fields", [USUAL, ODD], ids=["usual", "odd"])
+def test_logits(tmp_path, fields):
+    model = check(tmp_path, "BartForConditionalGeneration", fields)
+    assert model.task == "seq2seq"
+
+
+def test_features(tmp_path):
+    check(tmp_path, "BartModel", ODD, task="features")
