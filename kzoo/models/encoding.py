@@ -10,7 +10,7 @@ import numpy as np
 from kzoo.errors import KzooError
 from kzoo.text import Encoding, Tokenizer
 from kzoo.training.batches import bucket_length, is_text, to_texts
-from kzoo.training.objectives import WITH_OFFSETS, TargetContext, Targets
+from kzoo.training.objectives import WITH_OFFSETS, TargetContext, Targets, masked_token_targets
 from kzoo.vision import ImagePreprocessing
 
 MASK_TOKENS = ("[MASK]", "<mask>")
@@ -33,6 +33,11 @@ class BatchEncoder:
     labels: list[str] | None
     joins_words: bool = False
     learns: bool = True
+
+    @property
+    def draws(self) -> bool:
+        """Whether chance has a part in the targets."""
+        return self.learns and self.targets is masked_token_targets
 
     def __call__(
         self, x: Any, y: Any = None, sample_weight: Any = None, length: int | None = None

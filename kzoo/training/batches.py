@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -19,7 +19,10 @@ _SORTED_BATCHES = 32
 
 
 class Encoder(Protocol):
-    """Turns one raw batch into inputs by name and targets."""
+    """Turns one raw batch into inputs by name and targets.
+
+    One with an attribute `draws` that is true does so by chance, each time in another way.
+    """
 
     def __call__(
         self, x: Any, y: Any = None, sample_weight: Any = None, length: int | None = None
@@ -79,11 +82,11 @@ def bucket_length(length: int, max_length: int) -> int:
     return min(next((bucket for bucket in _LENGTHS if bucket >= length), length), max_length)
 
 
-class TextBatches(keras.utils.PyDataset):
-    """Texts in batches, shuffled anew each epoch, those of like length together, encoded when asked for.
+class EncodedBatches(keras.utils.PyDataset):
+    """Texts or arrays in batches, shuffled anew each epoch, texts of like length together, encoded when asked for.
 
     Args:
-        texts: strings or pairs of them.
+        x: strings, pairs of them, an array, or a dict of arrays.
         y: labels, one a text, or None.
         sample_weight: weights, one a text, or None.
         encoder: makes a batch's inputs and targets.
@@ -94,7 +97,7 @@ class TextBatches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        texts: Sequence[Any],
+        x: Any,
         y: Any,
         sample_weight: Any,
         encoder: Encoder,
@@ -103,18 +106,18 @@ class TextBatches(keras.utils.PyDataset):
         length: int | None = None,
     ) -> None:
         super().__init__()
-        self.texts, self.y, self.sample_weight = texts, y, sample_weight
+        self.x, self.y, self.sample_weight = x, y, sample_weight
         self.encoder, self.batch_size, self.shuffle, self.length = encoder, batch_size, shuffle, length
         self.batches: list[np.ndarray] = []
         self.on_epoch_end()
 
     def __len__(self) -> int:
-        return -(-len(self.texts) // self.batch_size)
+        return -(-_size(self.x) // self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         rows = self.batches[index]
         return self.encoder(
-            [self.texts[row] for row in rows],
+            _rows(self.x, rows),
             _rows(self.y, rows),
             _rows(self.sample_weight, rows),
             self.length,
@@ -122,11 +125,11 @@ class TextBatches(keras.utils.PyDataset):
 
     def on_epoch_end(self) -> None:
         """Make the next epoch's batches."""
-        order = np.arange(len(self.texts))
+        order = np.arange(_size(self.x))
         if self.shuffle:
             order = np.random.permutation(order)
             window = self.batch_size * _SORTED_BATCHES
-            sizes = np.array([len(text) for text in self.texts])
+            sizes = np.array([*map(_text_size, self.x)]) if is_text(self.x) else np.zeros(len(order))
             order = np.concatenate(
                 [
                     chunk[np.argsort(sizes[chunk], kind="stable")]
@@ -138,9 +141,15 @@ class TextBatches(keras.utils.PyDataset):
             self.batches = [self.batches[index] for index in np.random.permutation(len(self.batches))]
 
 
+def _text_size(text: Any) -> int:
+    return len(text) if isinstance(text, str) else sum(map(len, text))
+
+
 def _rows(values: Any, rows: np.ndarray) -> Any:
     if values is None:
         return None
+    if isinstance(values, dict):
+        return {name: _rows(value, rows) for name, value in values.items()}
     return values[rows] if isinstance(values, np.ndarray) else [values[row] for row in rows]
 
 
@@ -208,8 +217,10 @@ def encode(
         return KerasData(_encode_iterator(x, encoder))
     _check_sizes(x, y, sample_weight)
     if not is_text(x):
-        encoded = encoder(x, y, sample_weight)
-        return KerasData(*encoded)
+        if y is not None or not getattr(encoder, "draws", False):
+            return KerasData(*encoder(x, y, sample_weight))
+        drawn = EncodedBatches(x, None, sample_weight, encoder, batch_size or 32, shuffle)
+        return KerasData(_for_backend(drawn, len(drawn)))
     texts = to_texts(x)
     for index, text in enumerate(texts):
         if not isinstance(text, (str, tuple)):
@@ -221,7 +232,7 @@ def encode(
         length = max(
             next(iter(encoder(texts[i : i + 1024])[0].values())).shape[1] for i in range(0, len(texts), 1024)
         )
-    batches = TextBatches(texts, y, sample_weight, encoder, batch_size or 32, shuffle, length)
+    batches = EncodedBatches(texts, y, sample_weight, encoder, batch_size or 32, shuffle, length)
     return KerasData(_for_backend(batches, len(batches)))
 
 

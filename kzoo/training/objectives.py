@@ -191,10 +191,9 @@ def token_class_targets(inputs: Inputs, y: Any, context: TargetContext) -> tuple
     if y is None:
         return inputs, None
     if context.texts is None:
-        labels = np.array(y)
-        real = labels != IGNORED
-        labels[real] = _class_ids(labels[real], context)
-        return inputs, _per_token(labels, inputs)
+        labels = _per_token(y, inputs)
+        _class_ids(labels[labels != IGNORED], context)
+        return inputs, labels
     if context.words is None:
         raise ValueError("the context has texts, and not where their tokens come from")
     ids = {name: index for index, name in enumerate(context.labels or ())}
@@ -303,11 +302,21 @@ def _tokens_of(context: TargetContext, row: int, part: int, start: int, end: int
 
 
 def matching_targets(inputs: Inputs, y: Any, context: TargetContext) -> tuple[Inputs, Any]:
-    """Make what `ContrastiveLoss` does not look at: in a batch each image goes with the text of its own row."""
+    """Make what `ContrastiveLoss` does not look at: in a batch each image goes with the text of its own row.
+
+    Raises:
+        KzooError: there are not as many texts as images.
+    """
     if not context.learns:
         return inputs, None
-    size = len(inputs["input_ids"])
-    return inputs, {name: np.zeros(size, "int32") for name in SIMILARITIES}
+    size, images = (len(inputs.get(name, ())) for name in ("input_ids", "pixel_values"))
+    if size != images:
+        raise KzooError(
+            f"There are {size} texts and {images} images: to learn which belong together, give pairs, "
+            "{'input_ids': texts, 'pixel_values': images}."
+        )
+    # Keras wants one for each output, those without a loss too.
+    return inputs, {name: np.zeros(size, "int32") for name in (*SIMILARITIES, "text_embeds", "image_embeds")}
 
 
 # The targets that ask which characters a token comes from.

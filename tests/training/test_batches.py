@@ -31,7 +31,7 @@ def text_batches():
         def encoder(texts, y=None, sample_weight=None, length=None):
             return texts, y
 
-        return batches.TextBatches(texts, y, None, encoder, batch_size, shuffle)
+        return batches.EncodedBatches(texts, y, None, encoder, batch_size, shuffle)
 
     return make
 
