@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,12 @@ class LlamaConfig(Config):
         if self.rotary_width % 2:
             raise KzooError(f"Heads are {self.rotary_width} wide: rotary positions turn pairs of channels.")
         if isinstance(self.rotary_scaling, dict):
+            known = {field.name for field in dataclasses.fields(RotaryScaling)}
+            if not {"kind", "factor"} <= set(self.rotary_scaling) <= known:
+                raise KzooError(
+                    f"rotary_scaling={self.rotary_scaling} is no scaling: it has kind and factor, and of "
+                    f"{', '.join(sorted(known - {'kind', 'factor'}))} what the kind needs."
+                )
             object.__setattr__(self, "rotary_scaling", RotaryScaling(**self.rotary_scaling))
 
     @property
