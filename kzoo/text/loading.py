@@ -17,6 +17,10 @@ from kzoo.text.families import FAMILIES, likely_family, named_family
 from kzoo.text.marian import Sides
 
 
+# What starts a decoder, in models whose config.json need not say it.
+_DECODER_STARTS = {"bart": ("eos",), "marian": ("pad",), "t5": ("pad",)}
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A tokenizer as its files describe it; an id is None where they do not say."""
@@ -137,9 +141,10 @@ def _with_roles(loaded: Loaded, checkpoint: Checkpoint, tokens: Mapping[str, str
         return stated if stated is not None else next((index for index in ids if index is not None), None)
 
     start_id = loaded.start_id if loaded.start_id is not None else checkpoint.decoder_start()
+    start_roles = _DECODER_STARTS.get(str(checkpoint.config.get("model_type")), ("cls", "bos"))
     return replace(
         loaded,
         pad_id=first(loaded.pad_id, "pad"),
-        start_id=first(start_id, "cls", "bos"),
+        start_id=first(start_id, *start_roles),
         end_id=first(loaded.end_id, "eos", "sep"),
     )

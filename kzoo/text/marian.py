@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import tokenizers
-from tokenizers import AddedToken, decoders, models, processors
+from tokenizers import AddedToken, Regex, decoders, models, processors
 
 from kzoo.errors import KzooError
 from kzoo.text.charsmap import Charsmap
@@ -161,7 +161,9 @@ def shared_backend(model: SentencePieceModel, vocabulary: Mapping[str, int]) -> 
     )
     backend.normalizer = model.normalizer()
     backend.pre_tokenizer = model.pre_tokenizer()
-    backend.decoder = decoders.Metaspace()
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Replace(Regex(r"^\s+|\s+$"), "")]
+    )
     backend.post_processor = _ending(vocabulary[END])
     backend.add_special_tokens([END, UNKNOWN, PAD])
     backend.add_tokens([AddedToken(code, normalized=False) for code in _languages(vocabulary)])

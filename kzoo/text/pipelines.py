@@ -71,7 +71,7 @@ def clip(vocabulary: dict[str, int], merges: Sequence[tuple[str, str]], *, unk: 
         ]
     )
     backend.decoder = decoders.Sequence(
-        [decoders.ByteLevel(), decoders.Replace("</w>", " "), decoders.Strip(" ", 0, 1)]
+        [decoders.ByteLevel(), decoders.Replace("</w>", " "), decoders.Replace(Regex(r"^\s+|\s+$"), "")]
     )
     return backend
 
