@@ -47,7 +47,7 @@ class Bert(Backbone):
     """
 
     Config: ClassVar[type] = BertConfig
-    tasks = (
+    tasks: ClassVar[tuple[str, ...]] = (
         "classification",
         "multilabel",
         "tokens",
