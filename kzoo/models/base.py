@@ -360,12 +360,33 @@ class TransformerModel(keras.Model):
         )
 
     def predict(self, x: Any, batch_size: int | None = None, **kwargs: Any) -> dict[str, np.ndarray]:
-        """Return the outputs by name, for all of `x`, which is what `fit` takes."""
+        """Return the outputs by name, for all of `x`, which is what `fit` takes.
+
+        Texts and images that are compared with each other may differ in number; either may be left out.
+        """
+        if len(parts := self._apart(x)) > 1:
+            outputs: dict[str, Any] = {}
+            for part in parts:
+                outputs |= self.predict(part, batch_size, **kwargs)
+            if self.head is None:
+                return outputs
+            joined = self.head(outputs)
+            return dict(zip(joined, _as_arrays(list(joined.values())), strict=True))
         encoder = dataclasses.replace(self._encoder, learns=False)
         data = batches.encode(
             x, None, None, encoder, batch_size=batch_size, one_length=TASKS[self.task].outputs_tokens
         )
         return super().predict(data.x, batch_size=batch_size, **kwargs)
+
+    def _apart(self, x: Any) -> list[Any]:
+        """Return inputs by name in as many dicts as there are kinds of things of which there may be any number."""
+        signature = self.signature()
+        if not isinstance(x, dict) or not x.keys() <= signature.keys():
+            return [x]
+        parts: dict[Any, dict[str, Any]] = {}
+        for name, value in x.items():
+            parts.setdefault(signature[name].shape[0], {})[name] = value
+        return list(parts.values())
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write a folder that the original library, and `kzoo.models.from_pretrained`, open.
