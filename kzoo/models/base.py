@@ -16,6 +16,7 @@ from kzoo.errors import KzooError, did_you_mean
 from kzoo.layers import record_attention
 from kzoo.models.backbone import Backbone, InputSpec
 from kzoo.models.encoding import BatchEncoder
+from kzoo.models.initialization import initialization
 from kzoo.models.heads import ClassificationHead
 from kzoo.models.tasks import TASKS, HeadOptions
 from kzoo.text import Tokenizer
@@ -91,9 +92,10 @@ class TransformerModel(keras.Model):
         """Create all weights."""
         if getattr(self, "built", False):
             return
-        self.backbone.build()
-        if self.head is not None and not self.head.built:
-            self.head.build((None, self.backbone.config.hidden_dim))
+        with initialization(self):
+            self.backbone.build()
+            if self.head is not None and not self.head.built:
+                self.head.build((None, self.backbone.config.hidden_dim))
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from kzoo.models import tensors
 from kzoo.models.backbone import Backbone
 from kzoo.models.base import TransformerModel
 from kzoo.models.hub import find_checkpoint
+from kzoo.models.initialization import initialized_by
 from kzoo.models.preprocessor import PREPROCESSOR_FILE, read_preprocessing
 from kzoo.models.registry import build
 from kzoo.models.sentence import check_case, encoder_folder, is_sentence_model, read_modules
@@ -87,11 +88,12 @@ def from_pretrained(
     own = {name: value for name, value in overrides.items() if name in names_of_knobs}
     config = backbone.Config(**{**knobs, **implied, **own})
     options |= _input_options(directory, config, overrides) | sentence_options
-    model = build(backbone, config, task=task, **{"name": family.model_type, **options, **overrides})
+    loading = tensors.Loading(checkpoint, family, names, head, resize="image_size" in overrides)
+    with initialized_by(loading.initializers):
+        model = build(backbone, config, task=task, **{"name": family.model_type, **options, **overrides})
     if sentence_options and model.tokenizer is not None:
         check_case(directory, model.tokenizer)
-    resize = "image_size" in overrides
-    tensors.assign(model, checkpoint, family, names, head, resize=resize, stacklevel=3)
+    loading.warn(stacklevel=2)
     return model
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from kzoo.errors import KzooError
 from kzoo.layers import resize_positions
 from kzoo.models.base import TransformerModel
+from kzoo.models.initialization import Initializer, variables
 from kzoo.weights import Checkpoint, Family, Head, Pending, Source, Table, write
 
 _LISTED = 10
@@ -47,11 +48,6 @@ def implied_knobs(checkpoint: Checkpoint, tensors: Mapping[str, str], head: Head
     }
 
 
-def variables(model: TransformerModel) -> dict[str, keras.Variable]:
-    """Return the model's variables by their path below its name."""
-    return {variable.path.removeprefix(f"{model.name}/"): variable for variable in model.weights}
-
-
 def model_lines(model: TransformerModel, family: Family, head: Head | None) -> Table:
     """Return the lines of the tables that the model has variables for.
 
@@ -69,61 +65,88 @@ def model_lines(model: TransformerModel, family: Family, head: Head | None) -> T
     return {path: lines[path] for path in paths if path in lines}
 
 
-def assign(
-    model: TransformerModel,
-    checkpoint: Checkpoint,
-    family: Family,
-    tensors: Mapping[str, str],
-    head: Head | None,
-    resize: bool,
-    stacklevel: int,
-) -> None:
-    """Put the tensors into the model's variables, one at a time, and warn of variables that start fresh.
+class Loading:
+    """A checkpoint's tensors on their way into a model.
 
     Args:
-        model: the model.
         checkpoint: what is read.
         family: whose tables hold.
         tensors: the checkpoint's names by canonical name.
         head: the head that is loaded, if any.
         resize: whether the positions of an image's patches may be those of another size.
-        stacklevel: of the warning.
-
-    Raises:
-        KzooError: tensors are missing, unexpected, of another shape, or differ where kzoo has one variable.
     """
-    lines = model_lines(model, family, head)
-    tensors = _settle_ties(checkpoint, family, tensors, head, {source.tensor for source in lines.values()})
-    lines = _without_missing_layers(lines, family, tensors)
-    _check_names(checkpoint, family, lines, tensors)
-    grids = {f"backbone/{path}/embeddings": size for path, size in model.backbone.position_grids.items()}
-    fresh = set()
-    for path, variable in variables(model).items():
-        if path not in lines:
-            fresh.add(path.rsplit("/", 1)[0])
-            continue
-        name = tensors[lines[path].tensor]
-        array = checkpoint.read(name)
-        try:
-            value = lines[path].read(array)
-        except ValueError:
-            value = array
-        if resize and path in grids and value.shape != tuple(variable.shape):
-            side = math.isqrt(variable.shape[0] - grids[path])
-            value = resize_positions(value, side, grids[path])
-        if value.shape != tuple(variable.shape):
-            raise KzooError(
-                f"{checkpoint.directory}: the tensor '{name}' has shape {array.shape}, which does not fit the "
-                f"model's {path} {tuple(variable.shape)}: config.json, or an override, does not belong to it."
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        family: Family,
+        tensors: Mapping[str, str],
+        head: Head | None,
+        resize: bool,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.family = family
+        self.tensors = tensors
+        self.head = head
+        self.resize = resize
+        self.fresh: set[str] = set()
+
+    def initializers(self, model: TransformerModel) -> dict[str, Initializer]:
+        """Return what gives the model's variables their values, by path, and note the layers that start fresh.
+
+        Raises:
+            KzooError: tensors are missing, unexpected, of another shape, or differ where kzoo has one variable.
+        """
+        lines = model_lines(model, self.family, self.head)
+        used = {source.tensor for source in lines.values()}
+        tensors = _settle_ties(self.checkpoint, self.family, self.tensors, self.head, used)
+        lines = _without_missing_layers(lines, self.family, tensors)
+        _check_names(self.checkpoint, self.family, lines, tensors)
+        grids = {f"backbone/{path}/embeddings": size for path, size in model.backbone.position_grids.items()}
+        by_path = variables(model)
+        self.fresh = {path.rsplit("/", 1)[0] for path in by_path if path not in lines}
+        self.fresh -= set(self.head.without if self.head is not None else ())
+        return {
+            path: self._initializer(
+                path, lines[path], tensors[lines[path].tensor], tuple(by_path[path].shape), grids.get(path)
             )
-        variable.assign(value)
-    fresh -= set(head.without if head is not None else ())
-    if fresh:
-        warnings.warn(
-            f"{checkpoint.directory} has no weights for {' and '.join(sorted(fresh))}, which start fresh: train "
-            "the model before you trust what comes out of them.",
-            stacklevel=stacklevel,
-        )
+            for path in by_path
+            if path in lines
+        }
+
+    def warn(self, stacklevel: int) -> None:
+        """Warn of the layers that start fresh."""
+        if self.fresh:
+            warnings.warn(
+                f"{self.checkpoint.directory} has no weights for {' and '.join(sorted(self.fresh))}, which start "
+                "fresh: train the model before you trust what comes out of them.",
+                stacklevel=stacklevel + 1,
+            )
+
+    def _initializer(
+        self, path: str, source: Source, name: str, wanted: tuple[int, ...], grid: int | None
+    ) -> Initializer:
+        stored = self.checkpoint.shape(name)
+        try:
+            # Zeros that take no memory tell the shape.
+            shape = source.read(np.broadcast_to(np.float32(0), stored)).shape
+        except ValueError:
+            shape = stored
+        resized = shape != wanted and self.resize and grid is not None
+        if shape != wanted and not (resized and len(shape) == len(wanted) and shape[1:] == wanted[1:]):
+            raise KzooError(
+                f"{self.checkpoint.directory}: the tensor '{name}' has shape {stored}, which does not fit the "
+                f"model's {path} {wanted}: config.json, or an override, does not belong to it."
+            )
+
+        def values(shape: Any, dtype: Any = None) -> Any:
+            # A copy, because backends may keep the memory that they are given, and the file may change.
+            value = np.array(source.read(self.checkpoint.read(name)), order="C")
+            if resized and grid is not None:
+                value = resize_positions(value, math.isqrt(wanted[0] - grid), grid)
+            return keras.ops.convert_to_tensor(value, dtype=dtype)
+
+        return values
 
 
 def pending(model: TransformerModel, family: Family, head: Head | None) -> dict[str, Pending]:

@@ -46,6 +46,10 @@ class Checkpoint:
         """The tensors' names, as the files have them."""
         return list(self._files)
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of one tensor."""
+        return self._files[name].shape
+
     def read(self, name: str) -> np.ndarray:
         """Return one tensor, read-only: a view of the memory-mapped file.
 

@@ -61,7 +61,7 @@ def test_a_file_is_no_folder(hub, tmp_path):
 
 @pytest.fixture
 def sentence_model(tmp_path, wordpiece) -> Path:
-    model = tiny("Bert", task="embedding", tokenizer=wordpiece)
+    model = tiny("Bert", task="embedding", tokenizer=wordpiece, vocab_size=400)
     shaken(model).save_pretrained(tmp_path / "model")
     return tmp_path / "model"
 
