@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,6 @@ from kzoo.errors import KzooError
 from kzoo.text.checkpoint import Checkpoint
 from kzoo.text.families import FAMILIES, likely_family, named_family
 from kzoo.text.marian import Sides
-
 
 # What starts a decoder, in models whose config.json need not say it.
 _DECODER_STARTS = {"bart": ("eos",), "marian": ("pad",), "t5": ("pad",)}
@@ -44,6 +44,12 @@ def load(path: Path) -> Loaded:
             f"{path} is no tokenizer.json, vocab.txt or .model file. Give one of these, or a folder."
         )
     return _load(Checkpoint(path, {name: path}))
+
+
+def has_tokenizer(folder: str | os.PathLike[str]) -> bool:
+    """Say whether a folder has the files of a tokenizer that `Tokenizer.from_file` reads."""
+    wanted = [("tokenizer.json",), *(family.files for family in FAMILIES.values())]
+    return any(all(Path(folder, name).is_file() for name in names) for names in wanted)
 
 
 def from_json(content: str) -> Loaded:

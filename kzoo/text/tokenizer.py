@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Iterable, Sequence
@@ -55,8 +56,15 @@ class Tokenizer:
     """Turns texts into token ids and back.
 
     Safe to use from many threads at once: encoding changes no state. Special tokens written in a text
-    are plain text (`"</s>"` is four characters, not the end), unless the vocabulary has a mask token:
-    then they are read as special, so that `"The [MASK] barks."` means what it says.
+    are plain text (`"</s>"` is four characters, not the end), unless the vocabulary has a mask token, or T5's
+    sentinels: then they are read as special, so that `"The [MASK] barks."` means what it says.
+
+    Attributes:
+        pad_id: the id that fills rows up.
+        start_id: what starts a text, or what a decoder starts with, such as `[CLS]`, `<s>`, or T5's `<pad>`. It
+            comes from config.json's `decoder_start_token_id` where there is one. These three may be set, and are
+            saved.
+        end_id: what ends a text; None if there is no such token.
 
     Example:
         >>> tokenizer = Tokenizer.train(["a dog runs", "a cat sleeps"], kind="bpe", vocab_size=300)
@@ -232,6 +240,17 @@ class Tokenizer:
         temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
         temporary.write_text(self.to_json(), encoding="utf-8")
         temporary.replace(file)
+
+    def companions(self) -> dict[str, bytes]:
+        """Return the files, by name, that the original library needs beside tokenizer.json: Marian's, or none."""
+        if self._sides is None:
+            return {}
+        vocabulary = sorted(self._backend.get_vocab().items(), key=lambda entry: entry[1])
+        return {
+            "source.spm": self._sides.source_file,
+            "target.spm": self._sides.target_file,
+            "vocab.json": json.dumps(dict(vocabulary), ensure_ascii=False, indent=2).encode("utf-8"),
+        }
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Tokenizer.from_json, (self.to_json(),)
