@@ -25,7 +25,12 @@ def documented_count(variant: str) -> int:
 @pytest.fixture
 def unfilled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the drawing of random weights, which is most of the time that building a model takes."""
-    for initializer in (keras.initializers.TruncatedNormal, keras.initializers.GlorotUniform):
+    drawn = (
+        keras.initializers.TruncatedNormal,
+        keras.initializers.GlorotUniform,
+        keras.initializers.HeNormal,
+    )
+    for initializer in drawn:
         monkeypatch.setattr(
             initializer, "__call__", lambda self, shape, dtype=None: keras.ops.zeros(shape, dtype)
         )
@@ -50,11 +55,39 @@ def test_counts_of_the_published_models(variant, count):
     assert documented_count(variant) == count
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variant", "width", "classifiers", "count"),
+    [
+        ("vit_tiny_patch16_224", 192, 1, 5_717_416),
+        ("vit_small_patch16_224", 384, 1, 22_050_664),
+        ("vit_base_patch16_224", 768, 1, 86_567_656),
+        ("vit_base_patch32_224", 768, 1, 88_224_232),
+        ("vit_large_patch16_224", 1024, 1, 304_326_632),
+        ("deit_tiny_patch16_224", 192, 1, 5_717_416),
+        ("deit_tiny_distilled_patch16_224", 192, 2, 5_910_800),
+        ("deit_small_distilled_patch16_224", 384, 2, 22_436_432),
+        ("deit_base_distilled_patch16_224", 768, 2, 87_338_192),
+    ],
+)
+def test_counts_of_the_published_models_with_their_thousand_classes(variant, width, classifiers, count):
+    assert documented_count(variant) + classifiers * 1000 * (width + 1) == count
+
+
+@pytest.mark.parametrize("variant", ["vit_micro_patch4_32", "deit_tiny_distilled_patch16_224"])
 @pytest.mark.usefixtures("unfilled")
-def test_vit_counts_as_published_with_its_thousand_classes():
-    vit = create_model("vit_base_patch16_224")
-    assert (vit.num_classes, vit.count_params()) == (1000, 86_567_656)
+def test_classifiers_have_a_thousand_classes(variant):
+    model = create_model(variant)
+    width, classifiers = model.backbone.config.hidden_dim, 1 + getattr(model.backbone, "distilled", False)
+    assert model.num_classes == 1000
+    assert model.count_params() == documented_count(variant) + classifiers * 1000 * (width + 1)
+
+
+@pytest.mark.parametrize(
+    ("variant", "width", "classes", "millions"),
+    [("cct_2_3x2_32", 128, 10, 0.28), ("cct_7_3x1_32", 256, 10, 3.76), ("clip_base_patch32", 0, 1, 151.28)],
+)
+def test_counts_that_papers_give_in_millions(variant, width, classes, millions):
+    assert round((documented_count(variant) + classes * (width + 1)) / 1e6, 2) == millions
 
 
 def test_heads_count_too():
@@ -112,6 +145,9 @@ def test_list_models_takes_a_pattern():
         ("transformer_tiny", {"hidden_dim": 15, "num_heads": 3}, "hidden_dim=15 is odd"),
         ("vit_micro_patch4_32", {"num_channels": 4}, "num_channels=4: images are grey"),
         ("vit_micro_patch4_32", {"tokenizer": "tokenizer.json"}, "no tokenizer file"),
+        ("cct_7_3x1_32", {"kernel_size": 4}, "kernel_size=4 is even"),
+        ("cct_7_3x1_32", {"image_size": 2}, "image_size=2 is too small for num_convolutions=1"),
+        ("clip_base_patch32", {"vision_num_heads": 7}, "hidden_dim=768 is not a multiple of num_heads=7"),
         ("bert_tiny", {"tokenizer": "nowhere/tokenizer.json"}, "no tokenizer file nowhere"),
     ],
 )
