@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 import kzoo
-from kzoo.models import TransformerModel
+from kzoo.models import TASKS, TransformerModel
 from kzoo.text import Tokenizer
 from tests.models.tiny import FAMILIES, make_inputs, shaken, tiny
 
@@ -35,7 +35,8 @@ def fit_a_few_steps(model: TransformerModel, bpe: Tokenizer) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fit_save_load_export_and_agree(family: str, bpe: Tokenizer, tmp_path: pathlib.Path) -> None:
-    classes = {"num_classes": 3} if family in ("Bert", "ViT") else {}
+    task = TASKS[getattr(kzoo.models, family).tasks[0]]
+    classes = {"num_classes": 3} if task.has_classes else {}
     model = tiny(family, **classes)
     fit_a_few_steps(model, bpe)
     model.save(tmp_path / "model.keras")
