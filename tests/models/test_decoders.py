@@ -28,7 +28,7 @@ def test_a_window_ends_what_a_token_sees():
 
 @pytest.mark.parametrize("family", ["GPT2", "Llama"])
 def test_what_is_pooled_is_the_last_real_token(family):
-    model = shaken(tiny(family, task="features"))
+    model = shaken(tiny(family, task="features", num_layers=1))
     ids = make_inputs(model, batch=3, length=6)["input_ids"]
     mask = np.array([[1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0]])
     got = outputs(model, {"input_ids": ids, "attention_mask": mask})
@@ -40,12 +40,12 @@ def test_what_is_pooled_is_the_last_real_token(family):
 
 def test_a_saved_model_keeps_its_rotary_scaling(tmp_path):
     stretched = {"kind": "linear", "factor": 4.0}
-    model = shaken(tiny("Llama", rotary_scaling=stretched))
+    model = shaken(tiny("Llama", num_layers=1, rotary_scaling=stretched))
     model.save(tmp_path / "model.keras")
     loaded = kzoo.models.load(tmp_path / "model.keras")
     assert loaded.backbone.config.rotary_scaling == RotaryScaling(**stretched)
     inputs = make_inputs(model)
-    expected, plain = outputs(model, inputs)["logits"], shaken(tiny("Llama"))
+    expected, plain = outputs(model, inputs)["logits"], shaken(tiny("Llama", num_layers=1))
     np.testing.assert_allclose(outputs(loaded, inputs)["logits"], expected, atol=1e-6)
     assert np.abs(outputs(plain, inputs)["logits"] - expected).max() > 1e-3
 
