@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.models.parity.compare import check
+from kzoo.models import from_pretrained
+from tests.models import references
+from tests.models.parity.compare import check, compare, make_inputs, run
 
 pytestmark = pytest.mark.backend
 
@@ -41,3 +43,13 @@ def test_logits(tmp_path, fields):
 
 def test_features(tmp_path):
     check(tmp_path, "BartModel", ODD, task="features")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_checkpoint_without_a_head_writes_with_its_table(tmp_path):
+    theirs = references.reference("BartForConditionalGeneration", "BartConfig", **USUAL)
+    theirs.final_logits_bias.zero_()
+    ours = from_pretrained(references.save(theirs.model, tmp_path))
+    assert ours.task == "seq2seq"
+    inputs = make_inputs(ours, theirs.config)
+    compare(ours, inputs, run(theirs, inputs), {})
