@@ -100,10 +100,18 @@ class Attention(keras.layers.Layer):
         self.head_dim = head_dim or hidden_dim // num_heads
         self.scale = 1.0 / math.sqrt(self.head_dim) if scale is None else scale
 
-        def dense(name: str, width: int, bias: bool = use_bias) -> keras.layers.Dense:
-            return keras.layers.Dense(width, use_bias=bias, dtype=self.dtype_policy, name=name)
+        def dense(
+            name: str, width: int, bias: bool = use_bias, initializer: Any = "glorot_uniform"
+        ) -> keras.layers.Dense:
+            return keras.layers.Dense(
+                width, use_bias=bias, kernel_initializer=initializer, dtype=self.dtype_policy, name=name
+            )
 
-        self.query = dense("query", num_heads * self.head_dim)
+        # Whatever the scale, fresh scores are spread alike, so that no key takes all the attention at once.
+        even: Any = "glorot_uniform"
+        if scale is not None:
+            even = keras.initializers.VarianceScaling(1.0 / (scale**2 * self.head_dim), "fan_avg", "uniform")
+        self.query = dense("query", num_heads * self.head_dim, initializer=even)
         self.key = dense("key", self.num_key_value_heads * self.head_dim)
         self.value = dense("value", self.num_key_value_heads * self.head_dim)
         self.output_projection = dense("output", hidden_dim, use_bias if output_bias is None else output_bias)
