@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import keras
 
+from kzoo.errors import KzooError
 from kzoo.models.base import TransformerModel
 from kzoo.models.registry import build, register_model
 from kzoo.models.transformer import Transformer, TransformerConfig
@@ -25,6 +26,12 @@ class MarianConfig(TransformerConfig):
     activation: str = "silu"
     layer_norm_epsilon: float = 1e-5
     unwritten_id: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a token that is none of the vocabulary's."""
+        super().__post_init__()
+        if self.unwritten_id is not None and self.unwritten_id >= self.vocab_size:
+            raise KzooError(f"unwritten_id={self.unwritten_id} is no token: vocab_size={self.vocab_size}.")
 
 
 @keras.saving.register_keras_serializable("kzoo")
