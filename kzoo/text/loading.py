@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from kzoo.text.checkpoint import Checkpoint
 from kzoo.text.families import FAMILIES, likely_family, named_family
 from kzoo.text.marian import Sides
 
+_IDS = ("pad_id", "start_id", "end_id")
 # What starts a decoder, in models whose config.json need not say it.
 _DECODER_STARTS = {"bart": ("eos",), "marian": ("pad",), "t5": ("pad",)}
 
@@ -60,7 +62,7 @@ def from_json(content: str) -> Loaded:
     try:
         backend = tokenizers.Tokenizer.from_str(content)
         extra = json.loads(content)["model"].get("kzoo", {})
-        ids = {name: extra[name] for name in ("pad_id", "start_id", "end_id") if name in extra}
+        ids = {name: operator.index(extra[name]) for name in _IDS if name in extra}
         sides = Sides.from_json(extra["marian"], backend.get_vocab()) if "marian" in extra else None
     except Exception as error:  # the library raises bare Exception
         raise KzooError(
@@ -71,11 +73,7 @@ def from_json(content: str) -> Loaded:
 
 def to_json(loaded: Loaded) -> str:
     """Return the contents of a tokenizer.json: what `from_json` reads."""
-    extra: dict[str, Any] = {
-        name: value
-        for name in ("pad_id", "start_id", "end_id")
-        if (value := getattr(loaded, name)) is not None
-    }
+    extra: dict[str, Any] = {name: value for name in _IDS if (value := getattr(loaded, name)) is not None}
     if loaded.sides is not None:
         extra["marian"] = loaded.sides.to_json()
     content = loaded.backend.to_str(pretty=True)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Literal
 
-import tokenizers
-from tokenizers import AddedToken, normalizers, pre_tokenizers
+from tokenizers import AddedToken, normalizers
 
 from kzoo.errors import KzooError
 from kzoo.text.charsmap import Charsmap
@@ -47,7 +46,6 @@ class SentencePieceModel:
         charsmap: the table of character replacements, as stored; empty if there is none.
         add_dummy_prefix: whether a text gets a space in front.
         remove_extra_whitespaces: whether spaces at the ends go, and runs of spaces become one.
-        split_by_whitespace: whether no piece goes beyond a word.
     """
 
     pieces: tuple[Piece, ...]
@@ -57,7 +55,6 @@ class SentencePieceModel:
     charsmap: bytes
     add_dummy_prefix: bool
     remove_extra_whitespaces: bool
-    split_by_whitespace: bool
 
     @property
     def vocabulary(self) -> list[tuple[str, float]]:
@@ -88,30 +85,9 @@ class SentencePieceModel:
                     ranked.append((-self.pieces[index].score, len(left), ids[left], left, right))
         return [(left, right) for *_, left, right in sorted(ranked)]
 
-    def normalizer(self) -> normalizers.Normalizer:
-        """What replaces characters, and removes spaces."""
-        return normalizers.Sequence([*self.replacing(), self.spaces_normalizer()])
-
     def replacing(self) -> list[normalizers.Normalizer]:
         """What replaces characters, in no step or one."""
         return [normalizers.Precompiled(self.charsmap)] if self.charsmap else []
-
-    def spaces_normalizer(self) -> normalizers.Normalizer:
-        """What removes spaces, where the model removes them."""
-        if not self.remove_extra_whitespaces:
-            return normalizers.Sequence([])
-        return normalizers.Sequence(
-            [
-                normalizers.Replace(tokenizers.Regex("^ +| +$"), ""),
-                normalizers.Replace(tokenizers.Regex(" {2,}"), " "),
-            ]
-        )
-
-    def pre_tokenizer(self) -> pre_tokenizers.PreTokenizer:
-        """What puts the mark of a space in front of each word."""
-        return pre_tokenizers.Metaspace(
-            prepend_scheme="always" if self.add_dummy_prefix else "never", split=self.split_by_whitespace
-        )
 
 
 def parse(content: bytes) -> SentencePieceModel:
@@ -146,7 +122,6 @@ def parse(content: bytes) -> SentencePieceModel:
         charsmap=normalizer.raw(2),
         add_dummy_prefix=bool(normalizer.integer(3, 1)),
         remove_extra_whitespaces=bool(normalizer.integer(4, 1)),
-        split_by_whitespace=bool(trainer.integer(22, 1)),
     )
 
 

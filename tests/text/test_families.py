@@ -229,9 +229,9 @@ def test_marian_splits_what_it_writes_in_another_way(folders):
     for text, (ids, _) in zip(NASTY, targets, strict=True):
         assert ids == other(text_target=text, split_special_tokens=True)["input_ids"], repr(text)
     assert targets != rows(tokenizer, NASTY)
-    ids = rows(tokenizer, [">>fr<< a cat"])[0][0]
-    assert ids == other(">>fr<< a cat")["input_ids"]
-    assert ids[0] == tokenizer.token_id(">>fr<<")
+    for text in (">>fr<< a cat", ">>xx<<a cat", "a >>fr<< cat", ">> a", ">>fr<<"):
+        assert rows(tokenizer, [text])[0][0] == other(text, split_special_tokens=True)["input_ids"], text
+    assert rows(tokenizer, [">>fr<< a cat"])[0][0][0] == tokenizer.token_id(">>fr<<")
 
 
 def test_marian_offsets_count_characters_of_the_text_itself(folders):

@@ -1,5 +1,6 @@
 import pickle
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -30,6 +31,11 @@ def wordpiece():
 @pytest.fixture(scope="module")
 def bpe():
     return Tokenizer.train(TEXTS, kind="bpe", vocab_size=300)
+
+
+@pytest.fixture(scope="module")
+def unigram():
+    return Tokenizer.train((text for text in TEXTS), kind="unigram", vocab_size=300)
 
 
 @pytest.mark.parametrize("text", AWKWARD)
@@ -199,7 +205,7 @@ def test_training_mistakes():
         Tokenizer.train("the dog", vocab_size=300)
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
 def test_vocabulary_is_never_larger_than_asked(kind):
     letters = ["".join(map(chr, range(0x4E00, 0x5200)))]
     tokenizer = Tokenizer.train(letters, kind=kind, vocab_size=290, special_tokens=["<en>"])
@@ -224,7 +230,7 @@ def test_many_threads_at_different_lengths(bpe):
     assert not wrong
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
 def test_training_is_repeatable(kind):
     def train():
         return Tokenizer.train(TEXTS, kind=kind, vocab_size=300).to_json()
@@ -239,7 +245,7 @@ def test_wordpiece_learns_common_words_whole():
     assert tokenizer.token_id("##.") is None and tokenizer.token_id("##你") is None
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
 @pytest.mark.parametrize("max_length", [60, 9])
 def test_offsets_point_at_each_tokens_characters(kind, max_length, request):
     tokenizer = request.getfixturevalue(kind)
@@ -258,8 +264,8 @@ def test_offsets_point_at_each_tokens_characters(kind, max_length, request):
                 assert token in (tokenizer.pad_id, tokenizer.start_id, tokenizer.end_id)
             else:
                 piece = tokenizer.decode([token]).removeprefix("##")
-                assert texts[text][start:end].strip() == piece.strip()
-                assert word == len(texts[text][:start].split()) or kind == "bpe"
+                assert texts[text][start:end].strip() == piece.strip() or not piece
+                assert word == len(texts[text][:end].split()) - 1 or kind == "bpe"
         assert encoding.sequence_ids[row].max() == len(texts) - 1
     assert tokenizer.encode(["a"], max_length=9).offsets is None
 
@@ -269,3 +275,19 @@ def test_offsets_count_characters_not_bytes(wordpiece):
     start, end = encoding.offsets[0][encoding.sequence_ids[0] == 0][-1]
     assert "🎉 öö dog"[start:end] == "dog"
     assert encoding.word_ids[0].max() == 2
+
+
+def test_unigram_writes_runs_of_spaces_as_one_and_reads_special_tokens_as_text(unigram):
+    assert (unigram.pad_id, unigram.start_id, unigram.end_id) == (0, 1, 2)
+    ids = unigram.encode(["  The  dog\truns "], max_length=50).input_ids[0]
+    assert ids[-1] == unigram.end_id
+    assert unigram.decode(ids) == "The dog runs"
+    written = unigram.encode(["the </s> <pad> dog"], max_length=50).input_ids[0]
+    assert (written == unigram.end_id).sum() == 1 and unigram.pad_id not in written
+
+
+def test_a_long_pair_is_cut_in_good_time(bpe):
+    start = time.perf_counter()
+    encoding = bpe.encode([("a dog " * 20_000, "two birds " * 20_000)], max_length=8)
+    assert encoding.input_ids.shape == (1, 8)
+    assert time.perf_counter() - start < 5  # pieces of both, paired each with each, would be 10**8
