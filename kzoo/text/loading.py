@@ -61,7 +61,7 @@ def from_json(content: str) -> Loaded:
     """
     try:
         backend = tokenizers.Tokenizer.from_str(content)
-        extra = json.loads(content)["model"].get("kzoo", {})
+        extra = json.loads(content)["model"].get("kzoo", {}) if '"kzoo"' in content else {}
         ids = {name: operator.index(extra[name]) for name in _IDS if name in extra}
         sides = Sides.from_json(extra["marian"], backend.get_vocab()) if "marian" in extra else None
     except Exception as error:  # the library raises bare Exception
