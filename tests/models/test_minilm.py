@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo.errors import TruncationWarning
 from kzoo.models import TransformerModel, from_pretrained
+from kzoo.runtime import TruncationWarning
 from tests.optional import require
 
 TEXTS = [

@@ -8,8 +8,10 @@ import keras
 import numpy as np
 import pytest
 
+import kzoo
 from kzoo.errors import KzooError
 from kzoo.models import from_pretrained
+from kzoo.weights import FAMILIES
 from kzoo.weights.safetensors_file import Checkpoint, Pending, write_tensors
 from tests.models.tiny import make_inputs, outputs, shaken, tiny
 from tests.optional import require
@@ -61,6 +63,14 @@ def test_an_embedding_model(tmp_path, wordpiece, pooling, normalize):
     )
     inputs = make_inputs(model)
     np.testing.assert_array_equal(outputs(again, inputs)["embedding"], outputs(model, inputs)["embedding"])
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_a_config_is_written_as_it_was_read(model_type):
+    family = FAMILIES[model_type]
+    config_class = getattr(kzoo.models, family.backbone).Config
+    config = config_class(**family.knobs({}))
+    assert config_class(**family.knobs(family.config(config.knobs()))) == config
 
 
 def test_an_embedding_of_an_inner_layer_has_no_module(tmp_path):
