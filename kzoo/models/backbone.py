@@ -11,6 +11,7 @@ import keras
 
 from kzoo.errors import KzooError
 from kzoo.layers import TransformerBlock, activation, norm
+from kzoo.text import Tokenizer
 
 _BLOCK_KNOBS = frozenset(inspect.signature(TransformerBlock).parameters) - {"kwargs"}
 
@@ -133,6 +134,9 @@ class Backbone(keras.layers.Layer):
     def signature(self) -> dict[str, InputSpec]:
         """Return the inputs by name."""
         raise KzooError(f"{type(self).__name__} does not name its inputs: write its `signature`.")
+
+    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Refuse a tokenizer whose special tokens are none that the architecture goes by, where it goes by any."""
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build the same backbone."""

@@ -16,8 +16,8 @@ from kzoo.errors import KzooError, did_you_mean
 from kzoo.layers import record_attention
 from kzoo.models.backbone import Backbone, InputSpec
 from kzoo.models.encoding import BatchEncoder
-from kzoo.models.initialization import initialization
 from kzoo.models.heads import ClassificationHead
+from kzoo.models.initialization import initialization
 from kzoo.models.tasks import TASKS, HeadOptions
 from kzoo.text import Tokenizer
 from kzoo.training import batches, default_learning_rate, default_optimizer, exclude_from_weight_decay
@@ -220,6 +220,7 @@ class TransformerModel(keras.Model):
                 f"The tokenizer has {tokenizer.vocab_size} tokens, the model only vocab_size={vocab_size}: "
                 f"build the model with vocab_size={tokenizer.vocab_size}."
             )
+        self.backbone.check_tokenizer(tokenizer)
         self._tokenizer = tokenizer
 
     @property

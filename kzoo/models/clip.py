@@ -14,6 +14,7 @@ from kzoo.models.base import TransformerModel
 from kzoo.models.gpt2 import GPT2, GPT2Config
 from kzoo.models.registry import build, register_model
 from kzoo.models.vit import ImageConfig, ViT, ViTConfig, image_signature
+from kzoo.text import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,16 @@ class CLIP(Backbone):
             ids = ops.cast(ops.equal(ids, self.config.end_id), "int32")
         ends = ops.reshape(ops.argmax(ids, axis=1), (-1, 1, 1))
         return ops.take_along_axis(states, ends, axis=1)[:, 0]
+
+    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Refuse a tokenizer that ends texts with another token than the one at which their vectors are read off."""
+        end, expected = tokenizer.end_id, self.config.end_id
+        if end not in (None, tokenizer.vocab_size - 1 if expected is None else expected):
+            told = "its highest token id" if expected is None else f"its first end_id={expected}"
+            raise KzooError(
+                f"The model reads a text's vector off at {told}, but the tokenizer ends texts with {end}: build the "
+                f"model with end_id={end}."
+            )
 
     def signature(self) -> dict[str, InputSpec]:
         """Return the inputs by name."""

@@ -11,6 +11,8 @@ from kzoo.models import TransformerModel, create_model
 
 VOCAB_SIZE = 300
 MAX_POSITIONS = 32
+# What the tests' tokenizers end a text with.
+END_ID = 2
 
 _TEXT = {"vocab_size": VOCAB_SIZE, "max_positions": MAX_POSITIONS}
 _SIZE = {"hidden_dim": 16, "num_layers": 2, "num_heads": 2, "intermediate_dim": 24}
@@ -47,6 +49,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "vision_num_heads": 3,
             "vision_intermediate_dim": 20,
             "projection_dim": 10,
+            "end_id": END_ID,
         },
     ),
 }
@@ -95,6 +98,9 @@ def make_inputs(
             inputs[name] = rng.integers(0, VOCAB_SIZE, shape).astype("int32")
         else:
             inputs[name] = rng.normal(size=shape).astype(spec.dtype)
+    if getattr(model.backbone.config, "end_id", None) is not None:
+        last = inputs["attention_mask"].sum(axis=1) - 1
+        inputs["input_ids"][np.arange(batch), last] = END_ID
     return inputs
 
 
