@@ -119,9 +119,15 @@ def to_bundle(
         raise ExportError(
             "Only the zoo's models make a bundle; for any other give a path that ends in .onnx."
         )
-    if model.task not in TASKS:
+    # What is served takes texts or images; features of both, or of a source and a target, have nobody to ask.
+    two_sided = {
+        "input_ids",
+        "pixel_values",
+    } <= model.signature().keys() or "decoder_input_ids" in model.signature()
+    if model.task not in TASKS or (model.task == "features" and two_sided):
         raise ExportError(
-            f"There is no bundle for task='{model.task}' yet: give a path that ends in .onnx for the bare graph."
+            f"There is no bundle for task='{model.task}' of {type(model.backbone).__name__} yet: give a path that "
+            "ends in .onnx for the bare graph."
         )
     if model.max_length is not None and model.tokenizer is None:
         raise ExportError(
