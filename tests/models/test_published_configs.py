@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 import kzoo
-from kzoo.models import AlbertConfig, BertConfig, Config, DistilBertConfig, ElectraConfig, RobertaConfig
+from kzoo.models import (
+    AlbertConfig,
+    BertConfig,
+    CLIPConfig,
+    Config,
+    DeiTConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    RobertaConfig,
+    ViTConfig,
+)
 from kzoo.weights import find_family
 
 BERT = {
@@ -36,6 +46,81 @@ ROBERTA = {
     "pad_token_id": 1,
     "type_vocab_size": 1,
     "vocab_size": 50265,
+}
+VIT = {
+    "attention_probs_dropout_prob": 0.0,
+    "encoder_stride": 16,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.0,
+    "hidden_size": 768,
+    "id2label": {"0": "tench, Tinca tinca"},
+    "image_size": 224,
+    "initializer_range": 0.02,
+    "intermediate_size": 3072,
+    "label2id": {"tench, Tinca tinca": 0},
+    "layer_norm_eps": 1e-12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "num_hidden_layers": 12,
+    "patch_size": 16,
+    "qkv_bias": True,
+}
+# What either tower's section says besides, much of it about texts that are never written.
+CLIP = {
+    "add_cross_attention": False,
+    "attention_dropout": 0.0,
+    "bad_words_ids": None,
+    "chunk_size_feed_forward": 0,
+    "do_sample": False,
+    "dropout": 0.0,
+    "early_stopping": False,
+    "id2label": {"0": "LABEL_0", "1": "LABEL_1"},
+    "initializer_factor": 1.0,
+    "is_decoder": False,
+    "is_encoder_decoder": False,
+    "length_penalty": 1.0,
+    "max_length": 20,
+    "num_beams": 1,
+    "output_attentions": False,
+    "pruned_heads": {},
+    "repetition_penalty": 1.0,
+    "return_dict": True,
+    "tie_encoder_decoder": False,
+    "tie_word_embeddings": True,
+    "top_k": 50,
+    "torchscript": False,
+    "transformers_version": "4.16.0.dev0",
+    "use_bfloat16": False,
+}
+CLIP_TEXT = {
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "hidden_act": "quick_gelu",
+    "hidden_size": 512,
+    "intermediate_size": 2048,
+    "layer_norm_eps": 1e-05,
+    "model_type": "clip_text_model",
+    "num_attention_heads": 8,
+    "num_hidden_layers": 12,
+    "pad_token_id": 1,
+}
+CLIP_VISION = {
+    "hidden_act": "quick_gelu",
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "layer_norm_eps": 1e-05,
+    "model_type": "clip_vision_model",
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "patch_size": 32,
+}
+LARGE_TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+LARGE_VISION = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 24,
+    "patch_size": 14,
 }
 
 CONFIGS: dict[str, tuple[dict[str, Any], Config]] = {
@@ -116,6 +201,59 @@ CONFIGS: dict[str, tuple[dict[str, Any], Config]] = {
             "summary_use_proj": True,
         },
         ElectraConfig(embedding_dim=128, hidden_dim=256, num_heads=4, intermediate_dim=1024),
+    ),
+    "vit-base-patch32-384": (
+        {
+            **VIT,
+            "architectures": ["ViTForImageClassification"],
+            "model_type": "vit",
+            "image_size": 384,
+            "patch_size": 32,
+        },
+        ViTConfig(image_size=384, patch_size=32, layer_norm_epsilon=1e-12),
+    ),
+    "deit-base-distilled-patch16-224": (
+        {**VIT, "architectures": ["DeiTForImageClassificationWithTeacher"], "model_type": "deit"},
+        DeiTConfig(layer_norm_epsilon=1e-12),
+    ),
+    "clip-vit-base-patch32": (
+        {
+            "_name_or_path": "openai/clip-vit-base-patch32",
+            "architectures": ["CLIPModel"],
+            "initializer_factor": 1.0,
+            "logit_scale_init_value": 2.6592,
+            "model_type": "clip",
+            "projection_dim": 512,
+            "text_config": {**CLIP, **CLIP_TEXT, "vocab_size": 49408, "max_position_embeddings": 77},
+            "text_config_dict": None,
+            "torch_dtype": "float32",
+            "transformers_version": None,
+            "vision_config": {**CLIP, **CLIP_VISION, "image_size": 224},
+            "vision_config_dict": None,
+        },
+        CLIPConfig(),
+    ),
+    "clip-vit-large-patch14, in short": (
+        {
+            "architectures": ["CLIPModel"],
+            "model_type": "clip",
+            "projection_dim": 768,
+            "text_config": {**CLIP_TEXT, **LARGE_TEXT, "projection_dim": 768},
+            "text_config_dict": {**LARGE_TEXT, "projection_dim": 768},
+            "vision_config": {**CLIP_VISION, **LARGE_VISION, "projection_dim": 768},
+            "vision_config_dict": {**LARGE_VISION, "projection_dim": 768},
+        },
+        CLIPConfig(
+            hidden_dim=768,
+            num_heads=12,
+            intermediate_dim=3072,
+            patch_size=14,
+            vision_hidden_dim=1024,
+            vision_num_layers=24,
+            vision_num_heads=16,
+            vision_intermediate_dim=4096,
+            projection_dim=768,
+        ),
     ),
 }
 
