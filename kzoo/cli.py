@@ -75,19 +75,32 @@ def list_(
     pattern: Annotated[str, typer.Argument(help="Shell pattern, such as 'vit*'.")] = "*",
     as_json: AsJson = False,
 ) -> None:
-    """List the models of the zoo."""
+    """List the models of the zoo: size, cost of an example, input, licence of the published weights, tasks."""
     models = _models()
     names = models.list_models(pattern)
     if not names:
         raise KzooError(f"No model matches '{pattern}'. `kzoo list` shows all.")
-    rows = [{"name": name, "description": (models.get_variant(name).__doc__ or "").strip()} for name in names]
+    from kzoo.models.summary import describe
+
+    entries = [describe(name) for name in names]
     if as_json:
-        _print_json(rows)
+        _print_json([dataclasses.asdict(entry) for entry in entries])
         return
-    table = Table("model", "what it is")
-    for row in rows:
-        table.add_row(row["name"], row["description"])
+    table = Table("model", "parameters", "GFLOPs", "input", "weights' licence", "tasks")
+    table.columns[0].no_wrap = True
+    for column in table.columns[1:3]:
+        column.justify, column.no_wrap = "right", True
+    for entry in entries:
+        table.add_row(
+            entry.name,
+            f"{entry.parameters:,}",
+            f"{entry.flops / 1e9:.3g}",
+            entry.input,
+            entry.license,
+            ", ".join(entry.tasks),
+        )
     console.print(table)
+    console.print("GFLOPs of one example: an image, or a text of 128 tokens. `kzoo show MODEL` draws one.")
 
 
 @app.command()
@@ -96,29 +109,16 @@ def show(
     task: Annotated[str | None, typer.Option(help="Task; the model's own default unless given.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a model's parts, parameters, shapes and FLOPs."""
-    models = _models()
+    """Draw a model's stack of blocks, with widths, parameters, shapes and FLOPs."""
+    _models()
+    from kzoo.models.drawing import draw
     from kzoo.models.summary import summarize
 
-    variant = models.get_variant(model)
-    with errors.status(f"building {model}"):
-        summary = summarize(variant(**({"task": task} if task else {})))
+    summary = summarize(model, task)
     if as_json:
         _print_json(dataclasses.asdict(summary))
         return
-    table = Table(
-        "part", "kind", "parameters", title=f"{summary.name} ({summary.task})", title_justify="left"
-    )
-    table.columns[2].justify = "right"
-    for part in summary.parts:
-        table.add_row(part.name, part.kind, f"{part.parameters:,}")
-    table.add_section()
-    table.add_row("total", "", f"{summary.parameters:,}")
-    console.print(table)
-    for kind, shapes in (("input", summary.inputs), ("output", summary.outputs)):
-        for name, shape in shapes.items():
-            typer.echo(f"{kind:7}{name} ({', '.join(map(str, shape))})")
-    typer.echo(f"{summary.flops / 1e9:.3g} GFLOPs an example of {summary.length} tokens")
+    typer.echo(draw(summary))
 
 
 @app.command()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import fnmatch
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from kzoo.errors import KzooError, did_you_mean
 from kzoo.models.backbone import Backbone
@@ -15,6 +16,25 @@ from kzoo.models.tasks import TASKS
 
 Variant = Callable[..., TransformerModel]
 F = TypeVar("F", bound=Variant)
+
+
+class Design(NamedTuple):
+    """What a model is made of, before it is made: a backbone's class and config, and the model's options."""
+
+    backbone: type[Backbone]
+    config: Any
+    options: dict[str, Any]
+
+
+class _DesignedError(Exception):
+    """Carries a design out of a variant's function, which would go on to make the model."""
+
+    def __init__(self, design: Design) -> None:
+        super().__init__(design)
+        self.design = design
+
+
+_only_designing: contextvars.ContextVar[bool] = contextvars.ContextVar("only_designing", default=False)
 
 _VARIANTS: dict[str, Variant] = {}
 _MODEL_OPTIONS = frozenset(
@@ -66,6 +86,26 @@ def get_variant(name: str) -> Variant:
     return _VARIANTS[name]
 
 
+def design_of(variant: str, /, **overrides: Any) -> Design:
+    """Return what the variant of that name is made of, without making it.
+
+    Raises:
+        KzooError: an unknown name or override.
+
+    Example:
+        >>> design_of("bert_tiny").config.num_layers
+        2
+    """
+    token = _only_designing.set(True)
+    try:
+        get_variant(variant)(**overrides)
+    except _DesignedError as designed:
+        return designed.design
+    finally:
+        _only_designing.reset(token)
+    raise KzooError(f"The function of '{variant}' does not call kzoo.models.build: it cannot be described.")
+
+
 def create_model(variant: str, /, **overrides: Any) -> TransformerModel:
     """Build the variant of that name; `overrides` are fields of its config or options of `TransformerModel`.
 
@@ -92,6 +132,16 @@ def build(backbone: type[Backbone], config: Any, **overrides: Any) -> Transforme
     Raises:
         KzooError: an override that is neither, or that contradicts another.
     """
+    design = _design(backbone, config, overrides)
+    if _only_designing.get():
+        raise _DesignedError(design)
+    options = dict(design.options)
+    return TransformerModel(
+        backbone(design.config, name="backbone", dtype=options.pop("dtype", None)), **options
+    )
+
+
+def _design(backbone: type[Backbone], config: Any, overrides: dict[str, Any]) -> Design:
     fields = {field.name for field in dataclasses.fields(config)}
     for key in overrides:
         if key not in fields | _MODEL_OPTIONS:
@@ -104,5 +154,4 @@ def build(backbone: type[Backbone], config: Any, **overrides: Any) -> Transforme
     if task not in backbone.tasks:
         known = "no such task exists" if task not in TASKS else f"{backbone.__name__} cannot carry it"
         raise KzooError(f"Unknown task '{task}': {known}.{did_you_mean(str(task), backbone.tasks)}")
-    config = dataclasses.replace(config, **knobs)
-    return TransformerModel(backbone(config, name="backbone", dtype=options.pop("dtype", None)), **options)
+    return Design(backbone, dataclasses.replace(config, **knobs), options)

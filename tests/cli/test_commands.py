@@ -42,8 +42,14 @@ def shade(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def test_list_matches_a_pattern_and_speaks_json() -> None:
-    result = kzoo_command("list", "vit*", "--json")
-    assert [row["name"] for row in json.loads(result.stdout)] == kzoo.models.list_models("vit*")
+    rows = json.loads(kzoo_command("list", "vit*", "--json").stdout)
+    assert [row["name"] for row in rows] == kzoo.models.list_models("vit*")
+    tiny = next(row for row in rows if row["name"] == "vit_tiny_patch16_224")
+    assert (tiny["parameters"], tiny["input"], tiny["license"]) == (5_524_416, "224 x 224 x 3", "Apache-2.0")
+    assert "image_classification" in tiny["tasks"]
+    table = kzoo_command("list", "gpt2_xl").stdout
+    assert "1,557,611,200" in table
+    assert "MIT" in table
     assert_mistake(kzoo_command("list", "wit*"), "No model matches 'wit*'")
 
 
@@ -54,6 +60,26 @@ def test_show_counts_parameters_and_flops() -> None:
     assert summary["outputs"] == {"logits": ["batch", 1000]}
     # Touvron et al., 2021, table 1 has 1.3 G multiply-adds for this model.
     assert summary["flops"] / 2 == pytest.approx(1.26e9, rel=0.02)
+
+
+def test_show_draws_the_blocks() -> None:
+    picture = kzoo_command("show", "llama_3_2_1b").stdout
+    order = [
+        "input_ids",
+        "128,256 x 2,048",
+        "+- 16 x block",
+        "attention_norm",
+        "32 heads of 64 over 8",
+        "final_norm",
+        "LanguageModelHead",
+        "logits (",
+    ]
+    places = [picture.index(part) for part in order]
+    assert places == sorted(places)
+    assert "1,235,814,400 parameters" in picture
+    boxes = [line for line in picture.splitlines() if line[:1] in ("+", "|")]
+    assert {len(line) for line in boxes} == {80}
+    assert_mistake(kzoo_command("show", "bert_tiny", "--task", "seq2seq"), "Bert cannot carry it")
 
 
 def test_an_unknown_model_is_a_mistake_that_names_the_nearest() -> None:
