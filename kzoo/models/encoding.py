@@ -91,7 +91,7 @@ class BatchEncoder:
             return [text if isinstance(text, str) else " ".join(text) for text in texts]
         return texts
 
-    def _encode(self, texts: list[Any], offsets: bool = False) -> Encoding:
+    def _encode(self, texts: list[Any], offsets: bool = False, target: bool = False) -> Encoding:
         if self.tokenizer is None or self.max_length is None:
             raise KzooError(
                 "The model was given strings, but it has no tokenizer. Two ways to get one: pass "
@@ -100,10 +100,13 @@ class BatchEncoder:
                 if "input_ids" in self.input_names
                 else "The model reads images; it was given strings. Open the files first, as uint8 arrays."
             )
-        return self.tokenizer.encode(texts, max_length=self.max_length, offsets=offsets)
+        return self.tokenizer.encode(texts, max_length=self.max_length, offsets=offsets, target=target)
 
     def _encode_texts(self, x: Any, length: int | None = None) -> dict[str, np.ndarray]:
         return self._padded(self._encode(self._texts(x)), length)
+
+    def _encode_targets(self, y: Any) -> dict[str, np.ndarray]:
+        return self._padded(self._encode(self._texts(y), target=True), None)
 
     def _padded(self, encoding: Encoding, length: int | None) -> dict[str, np.ndarray]:
         found = encoding.input_ids.shape[1]
@@ -141,7 +144,7 @@ class BatchEncoder:
         context = TargetContext(
             num_classes=self.num_classes or 0,
             labels=self.labels,
-            encode_texts=self._encode_texts,
+            encode_targets=self._encode_targets,
             is_text=is_text,
             start_id=None,
             learns=self.learns,

@@ -10,10 +10,11 @@ from kzoo.errors import KzooError, MissingDependencyError
 
 # What `from_pretrained` reads, and nothing else; never a pickle.
 _WANTED = [
-    *("config.json", "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
+    *("config.json", "generation_config.json", "preprocessor_config.json"),
+    *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
-    *("source.spm", "target.spm", "preprocessor_config.json"),
+    *("source.spm", "target.spm"),
     *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
 ]
 _FOLDERS = ["0_Transformer", "1_Pooling", "2_Normalize"]

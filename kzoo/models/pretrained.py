@@ -18,9 +18,8 @@ from kzoo.models.initialization import initialized_by
 from kzoo.models.preprocessor import PREPROCESSOR_FILE, read_preprocessing
 from kzoo.models.registry import build
 from kzoo.models.sentence import check_case, encoder_folder, is_sentence_model, read_modules
+from kzoo.text import has_tokenizer
 from kzoo.weights import Checkpoint, Family, Head, find_family, read_json, tasks_of
-
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 
 
 def from_pretrained(
@@ -187,8 +186,7 @@ def _wanted_classes(overrides: Mapping[str, Any]) -> int | None:
 def _input_options(directory: Path, config: Any, overrides: Collection[str]) -> dict[str, Any]:
     """Return the tokenizer and the image preprocessing that the folder holds, unless the caller gave others."""
     options: dict[str, Any] = {}
-    has_tokenizer = any((directory / name).is_file() for name in _TOKENIZER_FILES)
-    if hasattr(config, "vocab_size") and "tokenizer" not in overrides and has_tokenizer:
+    if hasattr(config, "vocab_size") and "tokenizer" not in overrides and has_tokenizer(directory):
         options["tokenizer"] = directory
     file = directory / PREPROCESSOR_FILE
     if hasattr(config, "image_size") and "image_preprocessing" not in overrides and file.is_file():

@@ -12,6 +12,7 @@ from kzoo.errors import KzooError
 from kzoo.models.base import TransformerModel
 from kzoo.models.bert import Bert, BertConfig
 from kzoo.models.registry import build, register_model
+from kzoo.text import Tokenizer
 
 # Not an `int`, which a config's field of numbers is: those start at 1.
 TokenId = int
@@ -55,6 +56,14 @@ class Roberta(Bert):
         """Return the row in that table of each token, int32 (batch, sequence)."""
         real = ops.cast(ops.not_equal(input_ids, self.config.padding_id), "int32")
         return ops.cumsum(real, axis=1) * real + self.config.padding_id
+
+    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Refuse a tokenizer that pads with another token than the one that positions are counted by."""
+        if tokenizer.pad_id != self.config.padding_id:
+            raise KzooError(
+                f"The model takes token {self.config.padding_id} for padding, but the tokenizer pads with "
+                f"{tokenizer.pad_id}: build the model with padding_id={tokenizer.pad_id}."
+            )
 
 
 @register_model

@@ -19,7 +19,7 @@ from kzoo.weights import FAMILIES, Family, Head, Pending, write_json, write_tens
 # What such a folder may hold when it is written again.
 _OWN_FILES = re.compile(
     r"config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|preprocessor_config\.json"
-    r"|tokenizer(_config)?\.json|modules\.json|sentence_bert_config\.json|1_Pooling|2_Normalize"
+    r"|tokenizer(_config)?\.json|source\.spm|target\.spm|vocab\.json|modules\.json|sentence_bert_config\.json|1_Pooling|2_Normalize"
 )
 _UNKNOWN = ("[UNK]", "<unk>")
 _MASK = ("[MASK]", "<mask>")
@@ -47,6 +47,8 @@ def save_pretrained(model: TransformerModel, directory: str | os.PathLike[str]) 
         write_tensors(folder, stored)
         if model.tokenizer is not None:
             model.tokenizer.save(folder / "tokenizer.json")
+            for name, content in model.tokenizer.companions().items():
+                (folder / name).write_bytes(content)
             write_json(folder / "tokenizer_config.json", _tokenizer_config(model.tokenizer, model.max_length))
         if model.image_preprocessing is not None:
             write_json(folder / PREPROCESSOR_FILE, write_preprocessing(model.image_preprocessing))
@@ -159,7 +161,7 @@ def _tokenizer_config(tokenizer: Tokenizer, max_length: int | None) -> dict[str,
         "sep_token" if end == "[SEP]" else "eos_token": end,
     }
     return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
+        "tokenizer_class": "MarianTokenizer" if tokenizer.companions() else "PreTrainedTokenizerFast",
         "model_max_length": max_length,
         "clean_up_tokenization_spaces": False,
         **{role: token for role, token in roles.items() if token is not None},

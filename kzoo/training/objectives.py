@@ -30,7 +30,7 @@ class TargetContext:
     Attributes:
         num_classes: number of classes; 0 where a task has none.
         labels: the classes' names.
-        encode_texts: turns target texts into arrays by name.
+        encode_targets: turns target texts into arrays by name.
         is_text: tells whether labels are texts.
         start_id: the token that starts a target text.
         mask_id: the token that hides another one.
@@ -45,7 +45,7 @@ class TargetContext:
 
     num_classes: int
     labels: Sequence[str] | None
-    encode_texts: Callable[[Any], dict[str, np.ndarray]]
+    encode_targets: Callable[[Any], dict[str, np.ndarray]]
     is_text: Callable[[Any], bool]
     start_id: int | None
     mask_id: int | None = None
@@ -137,7 +137,7 @@ def seq2seq_targets(inputs: Inputs, y: Any, context: TargetContext) -> tuple[Inp
         KzooError: no target texts, and no `decoder_input_ids` among the inputs.
     """
     if y is not None and context.is_text(y):
-        encoded = context.encode_texts(y)
+        encoded = context.encode_targets(y)
         ids, mask = encoded["input_ids"], encoded["attention_mask"]
         start = np.full((len(ids), 1), context.start_id, ids.dtype)
         shifted = np.concatenate([start, ids[:, :-1]], axis=1)

@@ -11,10 +11,12 @@ import pytest
 import kzoo
 from kzoo.errors import KzooError
 from kzoo.models import from_pretrained
+from kzoo.text import Tokenizer
 from kzoo.weights import FAMILIES
 from kzoo.weights.safetensors_file import Checkpoint, Pending, write_tensors
 from tests.models.tiny import make_inputs, outputs, shaken, tiny
 from tests.optional import require
+from tests.text import vocabularies
 
 
 def test_a_trained_classifier_with_its_tokenizer(tmp_path, wordpiece):
@@ -45,6 +47,34 @@ def test_a_tokenizer_of_bytes(tmp_path, bpe):
     text = "The dog's café 🐕"
     assert tokenizer(text)["input_ids"] == bpe.encode([text], max_length=32).input_ids[0].tolist()
     assert (tokenizer.pad_token_id, tokenizer.eos_token_id) == (bpe.pad_id, bpe.end_id)
+
+
+def test_the_two_vocabularies_of_a_translator(tmp_path):
+    source = vocabularies.write(tmp_path, "marian")
+    tokenizer = Tokenizer.from_file(source)
+    model = tiny("Marian", tokenizer=tokenizer, vocab_size=tokenizer.vocab_size)
+    model.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "tokenizer.json").unlink()
+
+    again = from_pretrained(tmp_path / "model")
+    texts = vocabularies.CORPUS[:3]
+    original = require("transformers").AutoTokenizer.from_pretrained(tmp_path / "model")
+    for tokenized, target in ((original(texts), False), (original(text_target=texts), True)):
+        ids = again.tokenizer.encode(texts, max_length=256, target=target)
+        assert [
+            row[mask > 0].tolist() for row, mask in zip(ids.input_ids, ids.attention_mask, strict=True)
+        ] == (tokenized["input_ids"])
+    assert again.tokenizer.start_id == tokenizer.start_id == tokenizer.pad_id
+
+
+def test_what_a_translator_learns_to_write_is_split_by_its_second_vocabulary(tmp_path):
+    tokenizer = Tokenizer.from_file(vocabularies.write(tmp_path, "marian"))
+    model = tiny("Marian", tokenizer=tokenizer, vocab_size=tokenizer.vocab_size, max_positions=64)
+    text = vocabularies.CORPUS[2]
+    _, labels = model._encoder([text], [text])
+    written = tokenizer.encode([text], max_length=64, target=True)
+    assert labels[0].tolist()[: written.attention_mask.sum()] == written.input_ids[0].tolist()
+    assert written.input_ids.tolist() != tokenizer.encode([text], max_length=64).input_ids.tolist()
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
