@@ -71,7 +71,7 @@ def test_show_draws_the_blocks() -> None:
         "attention_norm",
         "32 heads of 64 over 8",
         "final_norm",
-        "LanguageModelHead",
+        "token_embedding backwards",
         "logits (",
     ]
     places = [picture.index(part) for part in order]
