@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
@@ -114,19 +113,3 @@ def test_padding_on_the_left(tmp_path):
         theirs, **{**inputs, "pixel_values": inputs["pixel_values"].transpose(0, 3, 1, 2)}
     )
     assert_same(ours(inputs)["text_embeds"], expected["text_embeds"])
-
-
-def test_one_tower_at_a_time(tmp_path):
-    theirs = references.reference("CLIPModel", "CLIPConfig", **USUAL)
-    ours = from_pretrained(references.save(theirs, tmp_path))
-    inputs = make_inputs(USUAL)
-    both = ours(inputs)
-    for name, given in (
-        ("text_embeds", ("input_ids", "attention_mask")),
-        ("image_embeds", ("pixel_values",)),
-    ):
-        alone = ours({key: inputs[key] for key in given})
-        assert list(alone) == [name]
-        np.testing.assert_allclose(
-            keras.ops.convert_to_numpy(alone[name]), keras.ops.convert_to_numpy(both[name]), atol=1e-6
-        )

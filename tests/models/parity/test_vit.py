@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from kzoo.models import from_pretrained
-from tests.models import references
-from tests.models.parity.compare import assert_same, check
-from tests.optional import require
+from tests.models.parity.compare import check
 
 pytestmark = pytest.mark.backend
 
@@ -49,14 +45,3 @@ def test_classifier(tmp_path):
     labels = dict(enumerate(["cat", "dog", "owl"]))
     ours = check(tmp_path, "ViTForImageClassification", {**ODD, "id2label": labels})
     assert (ours.task, ours.labels) == ("image_classification", ["cat", "dog", "owl"])
-
-
-@pytest.mark.parametrize("size", [30, 10])
-def test_images_of_another_size(tmp_path, size):
-    torch = require("torch")
-    theirs = references.reference("ViTModel", "ViTConfig", **USUAL)
-    ours = from_pretrained(references.save(theirs, tmp_path), task="features", image_size=size)
-    pixels = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype("float32")
-    with torch.no_grad():
-        expected = theirs(torch.as_tensor(pixels.transpose(0, 3, 1, 2)), interpolate_pos_encoding=True)
-    assert_same(ours(pixels)["last_hidden_state"], expected["last_hidden_state"].numpy())
