@@ -117,7 +117,7 @@ class EncoderDecoder(Backbone):
         memory_bias = padding_bias(inputs.get("attention_mask"))
         x = self.dropout(self.embed("decoder", inputs["decoder_input_ids"], past), training=training)
         hidden_states = [x]
-        each_past = caches or [None] * len(self.decoder_blocks)
+        each_past: Sequence[KeyValueCache | None] = caches or [None] * len(self.decoder_blocks)
         for block, memory, cache in zip(self.decoder_blocks, memories, each_past, strict=True):
             x = block(x, bias=bias, memory=memory, memory_bias=memory_bias, cache=cache, training=training)
             hidden_states.append(x)

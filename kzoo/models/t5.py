@@ -55,7 +55,7 @@ class T5(EncoderDecoder):
             TokenEmbedding, "token_embedding", config.vocab_size, config.hidden_dim, initializer_stddev=1.0
         )
         self.dropout = self.add(keras.layers.Dropout, "dropout", config.dropout)
-        knobs = {
+        knobs: dict[str, Any] = {
             "norm": config.norm,
             "norm_first": True,
             "use_bias": False,
@@ -113,7 +113,12 @@ def t5_base(**overrides: Any) -> TransformerModel:
 
 # Version 1.1 (Shazeer, 2020, and the authors' published list of changes): gated GELU, and an output projection of
 # its own, which reads the states as they are.
-_V1_1 = {"activation": "gelu_tanh", "gated": True, "tie_embeddings": False, "scale_logits": False}
+_V1_1: dict[str, Any] = {
+    "activation": "gelu_tanh",
+    "gated": True,
+    "tie_embeddings": False,
+    "scale_logits": False,
+}
 
 
 @register_model

@@ -38,8 +38,8 @@ SINGLE_ROW = Layout(lambda tensor: tensor[None], _only)
 class Part(NamedTuple):
     """One of several equal parts that stand side by side in one tensor, along `axis` of the tensor."""
 
-    index: int
-    count: int
+    place: int
+    of: int
     axis: int = -1
 
 
@@ -57,7 +57,7 @@ class Source(NamedTuple):
             ValueError: the tensor's shape does not allow it.
         """
         if self.part is not None:
-            tensor = np.split(tensor, self.part.count, axis=self.part.axis)[self.part.index]
+            tensor = np.split(tensor, self.part.of, axis=self.part.axis)[self.part.place]
         return self.layout.read(tensor)
 
 
@@ -73,7 +73,7 @@ def write(sources: Sequence[Source], values: Sequence[np.ndarray]) -> np.ndarray
         values: of each variable.
     """
     written = {
-        source.part.index if source.part else 0: source.layout.write(value)
+        source.part.place if source.part else 0: source.layout.write(value)
         for source, value in zip(sources, values, strict=True)
     }
     parts = [written[index] for index in sorted(written)]

@@ -218,7 +218,7 @@ def write_tensors(directory: Path, tensors: Mapping[str, Pending], shard_size: i
     if len(shards) == 1:
         _write_file(directory / WEIGHTS_FILE, shards[0])
         return
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for index, shard in enumerate(shards, start=1):
         file = f"model-{index:05}-of-{len(shards):05}.safetensors"
         _write_file(directory / file, shard)
