@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from typer.core import TyperGroup
 
 from kzoo import __version__
@@ -86,21 +86,14 @@ def list_(
     if as_json:
         _print_json([dataclasses.asdict(entry) for entry in entries])
         return
-    table = Table("model", "parameters", "GFLOPs", "input", "weights' licence", "tasks")
-    table.columns[0].no_wrap = True
-    for column in table.columns[1:3]:
-        column.justify, column.no_wrap = "right", True
-    for entry in entries:
-        table.add_row(
-            entry.name,
-            f"{entry.parameters:,}",
-            f"{entry.flops / 1e9:.3g}",
-            entry.input,
-            entry.license,
-            ", ".join(entry.tasks),
-        )
-    console.print(table)
-    console.print("GFLOPs of one example: an image, or a text of 128 tokens. `kzoo show MODEL` draws one.")
+    width = max(len(entry.name) for entry in entries)
+    typer.echo(f"{'model':{width}}  {'parameters':>13}  GFLOPs  {'input':13}  weights' licence")
+    for tasks, same in itertools.groupby(entries, key=lambda entry: entry.tasks):
+        typer.secho(f"\n{', '.join(tasks)}:", bold=True)
+        for entry in same:
+            numbers = f"{entry.parameters:13,}  {entry.flops / 1e9:6.3g}  {entry.input:13}"
+            typer.echo(f"{entry.name:{width}}  {numbers}  {entry.license}")
+    typer.echo("\nGFLOPs of one example: an image, or a text of 128 tokens. `kzoo show MODEL` draws one.")
 
 
 @app.command()
