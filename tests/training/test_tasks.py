@@ -8,7 +8,7 @@ import pytest
 
 from kzoo.errors import KzooError
 from tests.conftest import SENTENCES
-from tests.models.tiny import make_inputs, tiny
+from tests.models.tiny import tiny
 
 pytestmark = pytest.mark.backend
 
@@ -48,14 +48,9 @@ def test_it_learns_to_answer(wordpiece):
     assert model.predict(pairs[:2], verbose=0).keys() == {"start_logits", "end_logits"}
 
 
-@pytest.mark.parametrize("as_arrays", [False, True], ids=["texts", "arrays"])
-def test_it_learns_to_guess_masked_tokens(wordpiece, as_arrays):
+def test_it_learns_to_guess_masked_tokens(wordpiece):
     model = small("Bert", wordpiece, "mlm")
-    x = SENTENCES * 8
-    if as_arrays:
-        encoding = wordpiece.encode(x, max_length=16)
-        x = {"input_ids": encoding.input_ids, "attention_mask": encoding.attention_mask}
-    history = model.fit(x, epochs=12, batch_size=8, verbose=0).history
+    history = model.fit(SENTENCES * 8, epochs=12, batch_size=8, verbose=0).history
     assert history["loss"][-1] < 0.8 * history["loss"][0]
     # Left as they are where nothing is to be learnt.
     texts = SENTENCES[:2]
@@ -64,7 +59,7 @@ def test_it_learns_to_guess_masked_tokens(wordpiece, as_arrays):
     )
 
 
-def test_masks_differ_from_epoch_to_epoch(wordpiece):
+def test_masks_of_arrays_differ_from_epoch_to_epoch(wordpiece):
     encoding = wordpiece.encode(SENTENCES, max_length=16)
 
     def losses():
@@ -74,8 +69,9 @@ def test_masks_differ_from_epoch_to_epoch(wordpiece):
         return model.fit({"input_ids": encoding.input_ids}, epochs=3, verbose=0).history["loss"]
 
     # Nothing is learnt at a rate of 0: what differs is what was masked.
-    assert len(set(losses())) == 3
-    assert losses() == losses()
+    first = losses()
+    assert len(set(first)) == 3
+    assert losses() == first
 
 
 @pytest.mark.slow
@@ -96,15 +92,6 @@ def test_it_learns_to_find_replaced_tokens(wordpiece):
     history = model.fit(ids, labels, epochs=16, batch_size=16, verbose=0).history
     assert set(history) == {"loss", "token_accuracy"}
     assert history["loss"][-1] < 0.8 * history["loss"][0]
-
-
-@pytest.mark.slow
-def test_it_learns_which_text_goes_with_which_image(wordpiece):
-    model = tiny("CLIP", tokenizer=wordpiece)
-    images = make_inputs(model, batch=7)["pixel_values"]  # one more than texts
-    x = {"input_ids": ["the dog", "a cat", "two birds", "the park"] * 2, "pixel_values": images}
-    history = model.fit(x, epochs=8, batch_size=4, shuffle=False, verbose=0).history
-    assert history["loss"][-1] < 0.9 * history["loss"][0]
 
 
 def test_embeddings_have_no_loss_of_their_own(wordpiece):
