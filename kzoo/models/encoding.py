@@ -152,7 +152,8 @@ class BatchEncoder:
         tokenizer = self.tokenizer
         if tokenizer is None:
             return context
-        mask_id = next(filter(None, map(tokenizer.token_id, MASK_TOKENS)), None)
+        found = map(tokenizer.token_id, MASK_TOKENS)
+        mask_id = next((token for token in found if token is not None), None)
         special = (tokenizer.pad_id, tokenizer.start_id, tokenizer.end_id, mask_id)
         return replace(
             context,

@@ -119,7 +119,8 @@ class MaskFilling(_TextTask):
 
     def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]):
         super().__init__(bundle, sessions)
-        mask_id = next(filter(None, map(self.reader.tokenizer.token_id, MASK_TOKENS)), None)
+        found = map(self.reader.tokenizer.token_id, MASK_TOKENS)
+        mask_id = next((token for token in found if token is not None), None)
         if mask_id is None:
             raise BundleError(f"{bundle.folder}: its tokenizer has no mask token, which task 'mlm' needs.")
         self._mask_id = mask_id
