@@ -56,7 +56,9 @@ def is_text(x: Any) -> bool:
     if getattr(dtype, "name", "") == "string":
         return True
     kind = getattr(dtype, "kind", "")
-    return kind in ("U", "S") or (kind == "O" and len(x) > 0 and isinstance(np.asarray(x).flat[0], (str, bytes)))
+    return kind in ("U", "S") or (
+        kind == "O" and len(x) > 0 and isinstance(np.asarray(x).flat[0], (str, bytes))
+    )
 
 
 def to_texts(x: Any) -> list[Any]:
