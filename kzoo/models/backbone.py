@@ -87,10 +87,26 @@ class Backbone(keras.layers.Layer):
     tasks: ClassVar[tuple[str, ...]]
     num_classes: ClassVar[int] = 2
     position_grids: ClassVar[dict[str, int]] = {}
+    # What a family's published heads have otherwise: an activation after a hidden layer of the classifier, which has
+    # none without; one before the masked tokens' logits, the config's without; biases.
+    head_activation: ClassVar[str | None] = None
+    mlm_activation: ClassVar[str | None] = None
+    classifier_bias: ClassVar[bool] = True
+    logits_bias: ClassVar[bool] = False
 
     def __init__(self, config: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.config = config
+
+    @property
+    def distilled(self) -> bool:
+        """Whether `pooled_distillation` has a classifier of its own."""
+        return False
+
+    @property
+    def logits_scale(self) -> float:
+        """Factor on the states that a language model's logits are made of."""
+        return 1.0
 
     def add(self, layer_class: type, name: str, *args: Any, **kwargs: Any) -> Any:
         """Make a sub-layer that follows the backbone's dtype policy."""

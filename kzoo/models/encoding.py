@@ -13,8 +13,6 @@ from kzoo.training.batches import bucket_length, is_text, to_texts
 from kzoo.training.objectives import WITH_OFFSETS, TargetContext, Targets, masked_token_targets
 from kzoo.vision import ImagePreprocessing
 
-MASK_TOKENS = ("[MASK]", "<mask>")
-
 
 @dataclass(frozen=True)
 class BatchEncoder:
@@ -152,13 +150,11 @@ class BatchEncoder:
         tokenizer = self.tokenizer
         if tokenizer is None:
             return context
-        found = map(tokenizer.token_id, MASK_TOKENS)
-        mask_id = next((token for token in found if token is not None), None)
-        special = (tokenizer.pad_id, tokenizer.start_id, tokenizer.end_id, mask_id)
+        special = (tokenizer.pad_id, tokenizer.start_id, tokenizer.end_id, tokenizer.mask_id)
         return replace(
             context,
             start_id=tokenizer.start_id,
-            mask_id=mask_id,
+            mask_id=tokenizer.mask_id,
             special_ids=frozenset(token for token in special if token is not None),
             vocab_size=tokenizer.vocab_size,
         )

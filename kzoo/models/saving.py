@@ -22,7 +22,6 @@ _OWN_FILES = re.compile(
     r"|tokenizer(_config)?\.json|source\.spm|target\.spm|vocab\.json|modules\.json|sentence_bert_config\.json|1_Pooling|2_Normalize"
 )
 _UNKNOWN = ("[UNK]", "<unk>")
-_MASK = ("[MASK]", "<mask>")
 
 
 def save_pretrained(model: TransformerModel, directory: str | os.PathLike[str]) -> None:
@@ -156,7 +155,7 @@ def _tokenizer_config(tokenizer: Tokenizer, max_length: int | None) -> dict[str,
     roles = {
         "pad_token": name(tokenizer.pad_id),
         "unk_token": first(_UNKNOWN),
-        "mask_token": first(_MASK),
+        "mask_token": name(tokenizer.mask_id),
         "cls_token" if start == "[CLS]" else "bos_token": start,
         "sep_token" if end == "[SEP]" else "eos_token": end,
     }

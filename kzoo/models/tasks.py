@@ -64,9 +64,9 @@ def _classification_head(backbone: Any, options: HeadOptions) -> keras.layers.La
         backbone,
         options.num_classes,
         _classifier_dropout(backbone),
-        hidden_activation=getattr(backbone, "head_activation", None),
-        distilled=getattr(backbone, "distilled", False),
-        biased=getattr(backbone, "classifier_bias", True),
+        hidden_activation=backbone.head_activation,
+        distilled=backbone.distilled,
+        biased=backbone.classifier_bias,
     )
 
 
@@ -79,7 +79,7 @@ def _masked_language_model_head(backbone: Any, options: HeadOptions) -> keras.la
         MaskedLanguageModelHead,
         backbone,
         backbone.token_embedding,
-        getattr(backbone, "mlm_activation", None) or backbone.config.activation,
+        backbone.mlm_activation or backbone.config.activation,
         backbone.config.layer_norm_epsilon,
     )
 
@@ -101,8 +101,8 @@ def _language_model_head(backbone: Any, options: HeadOptions) -> keras.layers.La
         backbone,
         backbone.token_embedding,
         tied=getattr(backbone.config, "tie_embeddings", True),
-        biased=getattr(backbone, "logits_bias", False),
-        scale=getattr(backbone, "logits_scale", 1.0),
+        biased=backbone.logits_bias,
+        scale=backbone.logits_scale,
     )
 
 

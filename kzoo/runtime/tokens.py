@@ -13,7 +13,6 @@ from kzoo.runtime.inputs import Batch, TextReader
 from kzoo.runtime.pipeline import Pipeline
 from kzoo.runtime.session import Session
 
-MASK_TOKENS = ("[MASK]", "<mask>")
 # What stands for no span at all among the labels of tokens, and what labels begin with that say where in a span a
 # token stands: B-PER begins one, I-PER goes on; S, L, E and U are those of richer schemes.
 _OUTSIDE = "O"
@@ -119,8 +118,7 @@ class MaskFilling(_TextTask):
 
     def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]):
         super().__init__(bundle, sessions)
-        found = map(self.reader.tokenizer.token_id, MASK_TOKENS)
-        mask_id = next((token for token in found if token is not None), None)
+        mask_id = self.reader.tokenizer.mask_id
         if mask_id is None:
             raise BundleError(f"{bundle.folder}: its tokenizer has no mask token, which task 'mlm' needs.")
         self._mask_id = mask_id

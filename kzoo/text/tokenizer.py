@@ -23,7 +23,9 @@ from kzoo.text.training import train
 _PAD = ("[PAD]", "<pad>", "<|endoftext|>")
 _START = ("[CLS]", "<s>", "<|startoftext|>", "<|begin_of_text|>", "<|endoftext|>")
 _END = ("[SEP]", "</s>", "<|end_of_text|>", "<|endoftext|>")
-_MASK = ("[MASK]", "<mask>", "<extra_id_0>")
+_MASK = ("[MASK]", "<mask>")
+# T5's, which stand for gaps in what it reads and in what it writes.
+_SENTINEL = ("<extra_id_0>",)
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Tokenizer:
         backend.no_padding()
         self._backend = backend
         self._sides = loaded.sides
-        backend.encode_special_tokens = self._first(_MASK) is None
+        backend.encode_special_tokens = self._first(_MASK + _SENTINEL) is None
         saved_pad = saved_padding["pad_id"] if saved_padding else None
         stated = {
             "pad_id": saved_pad if loaded.pad_id is None else loaded.pad_id,
@@ -93,6 +95,7 @@ class Tokenizer:
         self.pad_id: int = ids["pad_id"] or 0
         self.start_id: int | None = ids["start_id"]
         self.end_id: int | None = ids["end_id"]
+        self.mask_id: int | None = self._first(_MASK)
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Tokenizer:
