@@ -241,7 +241,7 @@ class Sketch:
         """Return the parts in the order in which the backbone makes them, embeddings first, the head last."""
         parts = list(self._backbone_parts(self.backbone))
         if self.head is not None:
-            size = self.parameters(self.head) - self._shared_size()
+            size = self.parameters(self.head) - self._shared_size(self.head)
             table = getattr(self.head, "token_embedding", None)
             tied = "" if table is None or self._has_projection() else f"{table.name} backwards"
             parts.append(Part("head", type(self.head).__name__, tied, size))
@@ -251,10 +251,10 @@ class Sketch:
         """Return whether a language model's head has a projection of its own, not the embeddings' table."""
         return getattr(self.head, "projection", None) is not None
 
-    def _shared_size(self) -> int:
+    def _shared_size(self, head: keras.layers.Layer) -> int:
         """Return the parameters that the head has from the backbone."""
         inside = {id(layer) for layer in self.backbone._flatten_layers()}
-        shared = [layer for layer in self.head._flatten_layers() if id(layer) in inside]
+        shared = [layer for layer in head._flatten_layers() if id(layer) in inside]
         return self.parameters(*shared) if shared else 0
 
     def _backbone_parts(self, backbone: Backbone, prefix: str = "") -> Iterator[Part]:
@@ -286,7 +286,7 @@ class Sketch:
         """Return a layer's widths in words."""
         if isinstance(layer, Attention):
             shared = layer.num_key_value_heads
-            keys = f" over {shared} of keys and values" if shared != layer.num_heads else ""
+            keys = f", {shared} of keys and values" if shared != layer.num_heads else ""
             return f"{layer.num_heads} heads of {layer.head_dim}{keys}"
         if isinstance(layer, FeedForward):
             name = next(name for name, function in ACTIVATIONS.items() if function is layer.activation)
@@ -400,7 +400,8 @@ def _count(design: Design, length: int) -> tuple[int, int, int]:
     """Return parameters, FLOPs and tokens, counted on one block a stack: every other is like it."""
     sketch = Sketch(design._replace(config=_shallow(design.config)))
     parameters, flops, depths = sketch.parameters(), sketch.flops(length), _depths(design.config)
-    stacks = zip(_all_stacks(sketch.backbone), _stack_fields(design.backbone), strict=True)
+    fields = _stack_fields(design.backbone)  # type: ignore[arg-type]  # mypy takes the class for unhashable
+    stacks = zip(_all_stacks(sketch.backbone), fields, strict=True)
     for (owner, [block]), (field, shared) in stacks:
         others = depths[field] - 1
         parameters += 0 if shared else others * sketch.parameters(block)
@@ -434,7 +435,9 @@ def _output_shapes(design: Design) -> dict[str, list[int | str]]:
     shapes = []
     for size in sizes:
         inputs = {
-            name: keras.ops.zeros([size.get(axis, axis) for axis in spec.shape], spec.dtype)
+            name: keras.ops.zeros(
+                [size[axis] if isinstance(axis, str) else axis for axis in spec.shape], spec.dtype
+            )
             for name, spec in signature.items()
         }
         shapes.append({name: tuple(tensor.shape) for name, tensor in model(inputs).items()})

@@ -69,7 +69,7 @@ def test_show_draws_the_blocks() -> None:
         "128,256 x 2,048",
         "+- 16 x block",
         "attention_norm",
-        "32 heads of 64 over 8",
+        "32 heads of 64, 8 of keys",
         "final_norm",
         "token_embedding backwards",
         "logits (",
