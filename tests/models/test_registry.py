@@ -14,6 +14,8 @@ from tests.models import tiny
 
 _COUNT = re.compile(r"([\d,]+) parameters")
 LARGE = 50_000_000
+# Above it, weights would fill a small machine's memory: tests/models/test_summary.py counts those without any.
+HUGE = 400_000_000
 
 
 def documented_count(variant: str) -> int:
@@ -41,7 +43,9 @@ def large_ones_are_slow(variant: str) -> object:
     return pytest.param(variant, marks=marks)
 
 
-@pytest.mark.parametrize("variant", [large_ones_are_slow(name) for name in list_models()])
+@pytest.mark.parametrize(
+    "variant", [large_ones_are_slow(name) for name in list_models() if documented_count(name) < HUGE]
+)
 @pytest.mark.usefixtures("unfilled")
 def test_docstrings_count_the_parameters(variant):
     assert create_model(variant, task="features").count_params() == documented_count(variant)
