@@ -8,6 +8,7 @@ import keras
 
 from kzoo.layers import norms
 from kzoo.layers.attention import Attention, KeyValueCache
+from kzoo.layers.checkpointing import recomputed
 from kzoo.layers.feed_forward import FeedForward
 from kzoo.layers.residuals import LayerScale, StochasticDepth
 
@@ -66,6 +67,7 @@ class TransformerBlock(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)  # as in Attention, for the biases' sake
         self.hidden_dim = hidden_dim
         self.norm_first = norm_first
+        self.gradient_checkpointing = False  # a model sets it for all of its blocks
         policy = self.dtype_policy
 
         def make_norm(name: str) -> keras.layers.Layer:
@@ -139,6 +141,14 @@ class TransformerBlock(keras.layers.Layer):
             rotation: turns self-attention's queries and keys; see `kzoo.layers.rotary_rotation`.
             training: whether dropout is on.
         """
+        arguments = (x, bias, memory, memory_bias, cache, rotation, training)
+        if self.gradient_checkpointing and training:
+            return recomputed(self, self._run, *arguments)
+        return self._run(*arguments)
+
+    def _run(
+        self, x: Any, bias: Any, memory: Any, memory_bias: Any, cache: Any, rotation: Any, training: bool
+    ) -> Any:
         inner = self._enter(x, self.attention_norm)
         keys, values = self.attention.keys_values(inner, cache, rotation)
         inner = self.attention(inner, keys, values, bias=bias, rotation=rotation, training=training)

@@ -136,6 +136,10 @@ class Backbone(keras.layers.Layer):
             for index in range(count)
         ]
 
+    def all_blocks(self) -> list[TransformerBlock]:
+        """Return every block, those of inner backbones among them, each once."""
+        return [layer for layer in self._flatten_layers() if isinstance(layer, TransformerBlock)]
+
     def no_caches(self) -> list[None]:
         """Return what stands for the caches of a decoder's blocks when there are none."""
         return [None] * self.config.num_layers

@@ -46,6 +46,8 @@ class TransformerModel(keras.Model):
         tokenizer: a `kzoo.text.Tokenizer`, or the path of a `tokenizer.json`.
         max_length: most tokens of an encoded text; the model's positions unless given.
         image_preprocessing: how 8-bit images become `pixel_values`; to -1 to 1 unless given.
+        gradient_checkpointing: run each block again in the backward pass instead of keeping all that it computed:
+            a longer step in less memory. XLA's compiler for CPUs undoes it, on JAX.
         name: name of the model, the root of its weights' paths.
         dtype: dtype policy of all layers, such as `"mixed_bfloat16"`.
 
@@ -65,11 +67,15 @@ class TransformerModel(keras.Model):
         tokenizer: Tokenizer | str | os.PathLike[str] | None = None,
         max_length: int | None = None,
         image_preprocessing: ImagePreprocessing | dict[str, Any] | None = None,
+        gradient_checkpointing: bool = False,
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
         super().__init__(name=name, dtype=dtype or backbone.dtype_policy)
         self.backbone = backbone
+        self.gradient_checkpointing = gradient_checkpointing
+        for block in backbone.all_blocks():
+            block.gradient_checkpointing = gradient_checkpointing
         self.task = task
         names = list(labels) if labels is not None else None
         self.num_classes = _count_classes(task, num_classes, names, type(backbone).num_classes)
@@ -164,6 +170,7 @@ class TransformerModel(keras.Model):
             "pooling": self.pooling,
             "layer": self.layer,
             "normalize": self.normalize,
+            "gradient_checkpointing": self.gradient_checkpointing,
             "max_length": self.max_length,
             "image_preprocessing": self.image_preprocessing and self.image_preprocessing.model_dump(),
             "name": self.name,

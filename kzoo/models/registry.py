@@ -45,6 +45,7 @@ _MODEL_OPTIONS = frozenset(
         "pooling",
         "layer",
         "normalize",
+        "gradient_checkpointing",
         "tokenizer",
         "max_length",
         "image_preprocessing",
@@ -127,7 +128,7 @@ def build(backbone: type[Backbone], config: Any, **overrides: Any) -> Transforme
         config: its frozen config, the variant's numbers.
         **overrides: fields of the config (`num_layers=6`), or options of `TransformerModel` (`task=`,
             `num_classes=`, `labels=`, `pooling=`, `layer=`, `normalize=`, `tokenizer=`, `max_length=`,
-            `image_preprocessing=`, `name=`, `dtype=`).
+            `image_preprocessing=`, `gradient_checkpointing=`, `name=`, `dtype=`).
 
     Raises:
         KzooError: an override that is neither, or that contradicts another.
