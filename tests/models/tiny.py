@@ -23,7 +23,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Albert": ("albert_base_v2", {**_TEXT, **_SIZE, "embedding_dim": 12}),
     "DistilBert": ("distilbert_base", {**_TEXT, **_SIZE}),
     "Electra": ("electra_small", {**_TEXT, **_SIZE, "embedding_dim": 12}),
-    "Roberta": ("roberta_base", {**_TEXT, **_SIZE}),
+    # Padding as the tokenizers of the tests have it.
+    "Roberta": ("roberta_base", {**_TEXT, **_SIZE, "padding_id": 0}),
     "GPT2": ("gpt2_small", {**_TEXT, **_SIZE}),
     # The second block alone has a window.
     "Llama": (

@@ -9,6 +9,7 @@ from kzoo.errors import KzooError
 from kzoo.models import from_pretrained
 from tests.models import references
 from tests.models.parity.compare import check
+from tests.models.tiny import tiny
 
 pytestmark = pytest.mark.backend
 
@@ -62,3 +63,9 @@ def test_a_table_of_positions_with_rows_for_padding_alone_is_refused(tmp_path):
     theirs = references.reference("RobertaModel", "RobertaConfig", **{**USUAL, "max_position_embeddings": 2})
     with pytest.raises(KzooError, match=r"max_position_embeddings=\[2, 1\].*are for padding"):
         from_pretrained(references.save(theirs, tmp_path))
+
+
+def test_a_tokenizer_that_pads_otherwise_is_refused(wordpiece):
+    with pytest.raises(KzooError, match=r"padding_id=0"):
+        tiny("Roberta", padding_id=1, tokenizer=wordpiece)
+    assert tiny("Roberta", padding_id=0, tokenizer=wordpiece).tokenizer is not None
