@@ -155,6 +155,11 @@ class Attention(keras.layers.Layer):
         query = self._split_heads(self.query(x), self.num_heads)
         if rotation is not None:
             query = rotate(query, rotation)
+        attend = self._attend_fused if self._can_fuse(training) else self._attend
+        return self.output_projection(attend(query, keys, values, bias, training))
+
+    def _attend(self, query: Any, keys: Any, values: Any, bias: Any, training: bool) -> Any:
+        """Return the heads' results side by side (batch, query_length, num_heads * head_dim)."""
         if self.scale != 1.0:
             query = query * self.scale
         scores = self._ungrouped(ops.matmul(self._grouped(query), ops.transpose(keys, (0, 1, 3, 2))), query)
@@ -167,7 +172,24 @@ class Attention(keras.layers.Layer):
             recorded.append(weights)
         weights = self.dropout(weights, training=training)
         attended = self._ungrouped(ops.matmul(self._grouped(weights), values), query)
-        return self.output_projection(self._merge_heads(attended))
+        return self._merge_heads(attended)
+
+    def _can_fuse(self, training: bool) -> bool:
+        # torch's fused kernel takes half the time of the products one by one; the other backends have none on CPUs,
+        # and their compilers make no less of the products. It gives no weights to record or drop, and adds the bias
+        # in the policy's precision.
+        return (
+            keras.backend.backend() == "torch"
+            and self.num_key_value_heads == self.num_heads
+            and self.compute_dtype == "float32"
+            and _recorded.get() is None
+            and not (training and self.dropout.rate)
+        )
+
+    def _attend_fused(self, query: Any, keys: Any, values: Any, bias: Any, training: bool) -> Any:
+        query, keys, values = (ops.transpose(part, (0, 2, 1, 3)) for part in (query, keys, values))
+        attended = ops.dot_product_attention(query, keys, values, bias=bias, scale=self.scale)
+        return ops.reshape(attended, (-1, ops.shape(attended)[1], self.num_heads * self.head_dim))
 
     def _split_heads(self, x: Any, num_heads: int) -> Any:
         length = ops.shape(x)[1]
