@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from kzoo.layers.dense import Dense
 from kzoo.layers.rotary import rotate
 
 _recorded: contextvars.ContextVar[list[Any] | None] = contextvars.ContextVar(
@@ -100,10 +101,8 @@ class Attention(keras.layers.Layer):
         self.head_dim = head_dim or hidden_dim // num_heads
         self.scale = 1.0 / math.sqrt(self.head_dim) if scale is None else scale
 
-        def dense(
-            name: str, width: int, bias: bool = use_bias, initializer: Any = "glorot_uniform"
-        ) -> keras.layers.Dense:
-            return keras.layers.Dense(
+        def dense(name: str, width: int, bias: bool = use_bias, initializer: Any = "glorot_uniform") -> Dense:
+            return Dense(
                 width, use_bias=bias, kernel_initializer=initializer, dtype=self.dtype_policy, name=name
             )
 
@@ -187,9 +186,13 @@ class Attention(keras.layers.Layer):
         )
 
     def _attend_fused(self, query: Any, keys: Any, values: Any, bias: Any, training: bool) -> Any:
-        query, keys, values = (ops.transpose(part, (0, 2, 1, 3)) for part in (query, keys, values))
-        attended = ops.dot_product_attention(query, keys, values, bias=bias, scale=self.scale)
-        return ops.reshape(attended, (-1, ops.shape(attended)[1], self.num_heads * self.head_dim))
+        import torch
+
+        # Not through `ops.dot_product_attention`, which copies all three into another order first.
+        attended = torch.nn.functional.scaled_dot_product_attention(
+            query, keys, values, attn_mask=bias, scale=self.scale
+        )
+        return self._merge_heads(attended)
 
     def _split_heads(self, x: Any, num_heads: int) -> Any:
         length = ops.shape(x)[1]

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from kzoo.layers import activations
+from kzoo.layers.dense import Dense
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -40,8 +41,8 @@ class FeedForward(keras.layers.Layer):
         self.intermediate_dim = intermediate_dim
         self.activation = activations.activation(activation)
 
-        def dense(name: str, width: int) -> keras.layers.Dense:
-            return keras.layers.Dense(width, use_bias=use_bias, dtype=self.dtype_policy, name=name)
+        def dense(name: str, width: int) -> Dense:
+            return Dense(width, use_bias=use_bias, dtype=self.dtype_policy, name=name)
 
         self.gate = dense("gate", intermediate_dim) if gated else None
         self.expand = dense("expand", intermediate_dim)
