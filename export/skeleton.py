@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import onnx
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """An ONNX model without weights; `weights` maps an input's name to the index of its Keras variable."""
+    """An ONNX model without weights, and how it came about.
+
+    Attributes:
+        model: the graph.
+        weights: the name of each input that is a weight, with the index of its Keras variable.
+        nodes_before: number of nodes before any were fused; 0 where nothing tried to.
+        fused: how many nodes of each fused operation there are.
+        unfused: what could have been fused and was not, with the reason.
+        seconds: how long each stage of the conversion took.
+    """
 
     model: onnx.ModelProto
     weights: dict[str, int]
+    nodes_before: int = 0
+    fused: dict[str, int] = field(default_factory=dict)
+    unfused: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
