@@ -18,6 +18,8 @@ import onnx
 import tensorflow as tf
 
 from kzoo.errors import ExportError
+from kzoo.export.fusion import Shapes, fuse
+from kzoo.export.markers import OWN_DOMAIN, RUNTIME_DOMAIN, marking, write_node
 from kzoo.export.skeleton import Skeleton
 from kzoo.models.graphs import Graph
 
@@ -39,18 +41,20 @@ def convert(graph: Graph, variables: list[Any]) -> Skeleton:
     outputs = dict(sorted(concrete.structured_outputs.items()))
     tensors = {tensor.name: name for name, tensor in zip(outputs, concrete.outputs, strict=True)}
     with _quiet():
-        proto = _to_onnx(concrete, list(tensors))
-    _rename(proto, {f"{name}:0": name for name in graph.inputs} | tensors)
+        proto, shapes = _to_onnx(concrete, list(tensors))
+    names = {f"{name}:0": name for name in graph.inputs} | tensors
+    _rename(proto, names)
     _order_inputs(proto, graph, weight_names)
     used = {value.name for value in proto.graph.input}
-    return Skeleton(proto, {name: index for name, index in weight_names.items() if name in used})
+    weights = {name: (index,) for name, index in weight_names.items() if name in used}
+    return fuse(proto, weights, {names.get(name, name): shape for name, shape in shapes.items()})
 
 
 def _trace(graph: Graph, variables: list[Any]) -> tuple[Any, dict[str, int]]:
     weight_names = {f"weight_{index}:0": index for index in range(len(variables))}
 
     def function(inputs: dict[str, Any], weights: list[Any]) -> dict[str, Any]:
-        with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
+        with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))), marking():
             outputs = graph.function(inputs)
         # An output that is an input, or stands there twice, still needs a tensor of its own.
         return {name: tf.identity(tensor) for name, tensor in outputs.items()}
@@ -68,7 +72,8 @@ def _trace(graph: Graph, variables: list[Any]) -> tuple[Any, dict[str, int]]:
     return tf.function(function, autograph=False).get_concrete_function(inputs, weights), weight_names
 
 
-def _to_onnx(concrete: Any, output_tensors: list[str]) -> onnx.ModelProto:
+def _to_onnx(concrete: Any, output_tensors: list[str]) -> tuple[onnx.ModelProto, Shapes]:
+    """Return the converted graph, and what TensorFlow knows of its tensors' shapes."""
     _mend_tf2onnx()
     from tf2onnx import optimizer, tf_loader, tfonnx
 
@@ -78,7 +83,12 @@ def _to_onnx(concrete: Any, output_tensors: list[str]) -> onnx.ModelProto:
 
     def attempt(catch_errors: bool) -> onnx.ModelProto:
         converted = tfonnx.process_tf_graph(
-            graph, opset=OPSET, input_names=input_tensors, output_names=output_tensors
+            graph,
+            opset=OPSET,
+            extra_opset=[onnx.helper.make_opsetid(domain, 1) for domain in (RUNTIME_DOMAIN, OWN_DOMAIN)],
+            custom_op_handlers={"PyFunc": (write_node, [])},
+            input_names=input_tensors,
+            output_names=output_tensors,
         )
         return optimizer.optimize_graph(converted, catch_errors).make_model("kzoo", producer_name="kzoo")
 
@@ -88,13 +98,26 @@ def _to_onnx(concrete: Any, output_tensors: list[str]) -> onnx.ModelProto:
             _refuse_strings(graph)
             try:
                 # To survive an error in one of its passes, tf2onnx copies the graph before each: most of the time.
-                return attempt(catch_errors=False)
+                return attempt(catch_errors=False), _shapes(graph)
             except Exception:
-                return attempt(catch_errors=True)
+                return attempt(catch_errors=True), _shapes(graph)
         except ExportError:
             raise
         except Exception as error:
             raise ExportError(_explain(graph, error)) from error
+
+
+def _shapes(graph: Any) -> Shapes:
+    shapes = {}
+    for operation in graph.get_operations():
+        # What a placeholder gives is known of what its shape was checked by, which the conversion leaves out.
+        checked = operation.inputs if operation.type == "EnsureShape" else ()
+        for tensor in operation.outputs:
+            if tensor.shape.rank is not None:
+                shapes |= dict.fromkeys(
+                    [tensor.name, *(source.name for source in checked)], tensor.shape.as_list()
+                )
+    return shapes
 
 
 def _freeze(concrete: Any) -> Any:

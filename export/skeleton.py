@@ -13,7 +13,8 @@ class Skeleton:
 
     Attributes:
         model: the graph.
-        weights: the name of each input that is a weight, with the index of its Keras variable.
+        weights: the name of each input that is a weight, with the index of its Keras variable; those of several
+            variables where it holds them side by side along their last axis.
         nodes_before: number of nodes before any were fused; 0 where nothing tried to.
         fused: how many nodes of each fused operation there are.
         unfused: what could have been fused and was not, with the reason.
@@ -21,7 +22,7 @@ class Skeleton:
     """
 
     model: onnx.ModelProto
-    weights: dict[str, int]
+    weights: dict[str, tuple[int, ...]]
     nodes_before: int = 0
     fused: dict[str, int] = field(default_factory=dict)
     unfused: list[str] = field(default_factory=list)

@@ -1,0 +1,156 @@
+"""Edit an ONNX graph: who makes and who reads each tensor, while nodes come and go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+
+# Sizes by tensor, None where an axis is free.
+Shapes = dict[str, list[int | None]]
+
+
+class GraphEditor:
+    """A graph whose weights are still inputs.
+
+    Args:
+        proto: the graph; `finish` writes the changes into it.
+        weights: names of the inputs that are weights, each with the indices of its Keras variables.
+        shapes: what is known of the tensors' shapes.
+    """
+
+    def __init__(self, proto: onnx.ModelProto, weights: dict[str, tuple[int, ...]], shapes: Shapes) -> None:
+        self.proto = proto
+        self.nodes = list(proto.graph.node)
+        self.unfused: list[str] = []
+        self._weights = dict(weights)
+        self._shapes = shapes
+        self._constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+        self._outputs = {value.name for value in proto.graph.output}
+        self._inputs = {value.name: value for value in proto.graph.input}
+        self.inputs = self._inputs.keys() - weights.keys()
+        self._makers: dict[str, onnx.NodeProto] = {}
+        self._readers: Counter[str] = Counter()
+        self._present: set[int] = set()
+        for node in self.nodes:
+            self._enter(node)
+
+    def holds(self, node: onnx.NodeProto) -> bool:
+        """Return whether a node is still part of the graph."""
+        return id(node) in self._present
+
+    def maker(self, tensor: str, *operations: str) -> onnx.NodeProto | None:
+        """Return the node that makes a tensor, if it is one of those operations."""
+        node = self._makers.get(tensor)
+        return node if node is not None and node.op_type in operations else None
+
+    def is_private(self, tensor: str) -> bool:
+        """Return whether one node alone reads a tensor."""
+        return self._readers[tensor] == 1 and tensor not in self._outputs
+
+    def weight_rank(self, tensor: str) -> int | None:
+        """Return a weight's number of dimensions; None if the tensor is no weight."""
+        if tensor not in self._weights:
+            return None
+        return len(self._inputs[tensor].type.tensor_type.shape.dim)
+
+    def shape(self, tensor: str) -> list[int | None] | None:
+        """Return what is known of a tensor's shape."""
+        return self._shapes.get(tensor)
+
+    def value(self, tensor: str) -> np.ndarray | None:
+        """Return a constant's value."""
+        found = self._constants.get(tensor)
+        return None if found is None else onnx.numpy_helper.to_array(found)
+
+    def constant(self, name: str, value: Any, dtype: str = "int64") -> str:
+        """Return the name of a constant, made unless it is there."""
+        if name not in self._constants:
+            self._constants[name] = onnx.numpy_helper.from_array(np.asarray(value, dtype), name)
+        return name
+
+    def once(self, tensor: str, make: Callable[[], onnx.NodeProto], before: onnx.NodeProto) -> str:
+        """Return a tensor that several nodes may ask for, making it before the first that does."""
+        if tensor not in self._makers:
+            self.insert_before(before, make())
+        return tensor
+
+    def insert_before(self, node: onnx.NodeProto, *added: onnx.NodeProto) -> None:
+        """Put nodes before another."""
+        index = self._index(node)
+        self.nodes[index:index] = added
+        for new in added:
+            self._enter(new)
+
+    def replace(self, old: onnx.NodeProto, new: onnx.NodeProto) -> None:
+        """Put a node in another's place; what fed that one alone goes when the graph is finished."""
+        self.nodes[self._index(old)] = new
+        self._leave(old)
+        self._enter(new)
+        for tensor in old.input:
+            self._drop_unread(tensor)
+
+    def remove(self, node: onnx.NodeProto) -> None:
+        """Take a node out; another one must come to make what it made."""
+        del self.nodes[self._index(node)]
+        self._leave(node)
+
+    def pack(self, names: tuple[str, ...]) -> str:
+        """Return the name of one weight that holds others side by side along their last axis."""
+        packed = "+".join(names)
+        if packed not in self._weights:
+            self._weights[packed] = tuple(index for name in names for index in self._weights[name])
+            first = self._inputs[names[0]].type.tensor_type
+            sizes = [dim.dim_value for dim in first.shape.dim]
+            sizes[-1] = sum(self._inputs[name].type.tensor_type.shape.dim[-1].dim_value for name in names)
+            self._inputs[packed] = onnx.helper.make_tensor_value_info(packed, first.elem_type, sizes)
+        return packed
+
+    def finish(self) -> dict[str, tuple[int, ...]]:
+        """Write the graph back without what nobody reads, and return the weights that it still takes."""
+        for node in reversed(list(self.nodes)):
+            for tensor in node.output:
+                self._drop_unread(tensor)
+        read = {name for node in self.nodes for name in node.input} | self._outputs
+        graph = self.proto.graph
+        weights = {name: indices for name, indices in self._weights.items() if name in read}
+        inputs = [value for name, value in self._inputs.items() if name in self.inputs or name in weights]
+        constants = [tensor for name, tensor in self._constants.items() if name in read]
+        nodes = list(self.nodes)
+        for field in (graph.node, graph.input, graph.initializer, graph.value_info):
+            del field[:]
+        graph.node.extend(nodes)
+        graph.input.extend(inputs)
+        graph.initializer.extend(constants)
+        used = {node.domain for node in nodes} | {""}
+        domains = [opset for opset in self.proto.opset_import if opset.domain in used]
+        del self.proto.opset_import[:]
+        self.proto.opset_import.extend(domains)
+        return weights
+
+    def _index(self, node: onnx.NodeProto) -> int:
+        return next(index for index, other in enumerate(self.nodes) if other is node)
+
+    def _drop_unread(self, tensor: str) -> None:
+        """Remove the node that makes a tensor if nothing that it makes is read, and so on upwards."""
+        node = self._makers.get(tensor)
+        if node is None or any(self._readers[name] or name in self._outputs for name in node.output):
+            return
+        self.remove(node)
+        for name in node.input:
+            self._drop_unread(name)
+
+    def _enter(self, node: onnx.NodeProto) -> None:
+        self._present.add(id(node))
+        self._makers.update((name, node) for name in node.output if name)
+        self._readers.update(name for name in node.input if name)
+
+    def _leave(self, node: onnx.NodeProto) -> None:
+        self._present.discard(id(node))
+        for name in node.output:
+            if self._makers.get(name) is node:
+                del self._makers[name]
+        self._readers.subtract(name for name in node.input if name)

@@ -1,0 +1,368 @@
+"""Known operations kept whole while a model is traced, so that each becomes one ONNX node.
+
+TensorFlow would take a layer normalization, a GELU or an attention apart, and compute the shape of each reshape. While
+`marking()` lasts, Keras' own functions put a placeholder, a `PyFunc` that never runs, in their place; tf2onnx then asks
+`write_node` for the ONNX node that each stands for. Where a function meets what it does not expect (another dtype,
+a tensor of a loop's body), it does what Keras does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kzoo.layers import Attention
+
+# The domain of ONNX Runtime's own operators.
+RUNTIME_DOMAIN = "com.microsoft"
+# That of nodes which `kzoo.export.fusion` writes as others before anybody sees them.
+OWN_DOMAIN = "kzoo"
+
+_PREFIX = "kzoo:"
+
+
+@dataclass(frozen=True)
+class Marked:
+    """The node that a placeholder stands for."""
+
+    op_type: str
+    domain: str
+    attributes: dict[str, Any]
+    # Values of int64 inputs that are constants, after those that are tensors.
+    constants: tuple[list[int], ...] = ()
+
+
+@contextlib.contextmanager
+def marking() -> Iterator[None]:
+    """Keep known operations whole in the graph that is traced inside the block, on the TensorFlow backend."""
+    tracer = _Tracer(tf.compat.v1.get_default_graph())
+    with contextlib.ExitStack() as stack:
+        for module, name, replacement in tracer.replacements():
+            original = getattr(module, name, None)
+            if original is not None:
+                stack.enter_context(mock.patch.object(module, name, replacement(original)))
+        yield
+
+
+def write_node(context: Any, node: Any, name: str, args: Any) -> None:
+    """Write the ONNX node of a placeholder; a custom handler of tf2onnx's for `PyFunc`.
+
+    Raises:
+        ValueError: the model calls Python inside its graph.
+    """
+    token = node.get_attr_value("token")
+    token = token.decode() if isinstance(token, bytes) else token
+    if not token.startswith(_PREFIX):
+        raise ValueError(f"'{name}' calls a Python function, which the graph cannot hold.")
+    marked = Marked(**json.loads(token.removeprefix(_PREFIX)))
+    outputs, inputs = list(node.output), list(node.input)
+    dtypes = [context.get_dtype(output) for output in outputs]
+    shapes = [context.get_shape(output) for output in outputs]
+    inputs += [
+        context.make_const(f"{name}/constant_{index}", np.asarray(values, "int64")).output[0]
+        for index, values in enumerate(marked.constants)
+    ]
+    context.remove_node(node.name)
+    context.make_node(
+        marked.op_type,
+        inputs,
+        attr=marked.attributes,
+        outputs=outputs,
+        dtypes=dtypes,
+        shapes=shapes,
+        name=name,
+        domain=marked.domain,
+    )
+
+
+class _Tracer:
+    """What replaces Keras' functions while one graph is traced."""
+
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
+        self.origins = _Origins()
+
+    def replacements(self) -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
+        """Yield modules, names of functions there, and what makes a function's replacement from it."""
+        from keras.src.backend import tensorflow as backend
+        from keras.src.ops import nn
+
+        yield nn, "_layer_normalization", self.layer_normalization
+        yield nn, "_rms_normalization", self.rms_normalization
+        yield backend.nn, "gelu", self.gelu
+        yield backend.numpy, "take", self.take
+        yield backend.numpy, "matmul", self.matmul
+        yield backend.numpy, "reshape", self.reshape
+        yield backend.core, "shape", self.shape
+        yield backend, "shape", self.shape
+        yield Attention, "_attend", self.attention
+
+    def here(self, *tensors: Any, dtype: Any = tf.float32) -> bool:
+        """Return whether tensors belong to the outermost graph, and are of that dtype and of known rank."""
+        return tf.compat.v1.get_default_graph() is self.graph and all(
+            isinstance(tensor, tf.Tensor) and tensor.dtype == dtype and tensor.shape.rank is not None
+            for tensor in tensors
+        )
+
+    def mark(
+        self,
+        marked: Marked,
+        inputs: list[Any],
+        shape: list[int | None],
+        sources: list[tuple[Any, int] | None],
+    ) -> Any:
+        """Return a placeholder's output; `sources` says of which input's axis each free size is."""
+        token = _PREFIX + json.dumps(vars(marked))
+        placeholder = tf.raw_ops.PyFunc(
+            input=inputs, token=token, Tout=[inputs[0].dtype], name=marked.op_type
+        )[0]
+        # A shape that is only set is lost when the graph is imported again.
+        output = tf.ensure_shape(placeholder, shape)
+        self.origins.note(output, sources)
+        return output
+
+    def mark_alike(self, marked: Marked, inputs: list[Any]) -> Any:
+        """Return a placeholder's output of the first input's shape."""
+        x = inputs[0]
+        return self.mark(marked, inputs, x.shape.as_list(), [(x, axis) for axis in range(x.shape.rank)])
+
+    def layer_normalization(self, original: Any) -> Any:
+        """Mark it where it is over the last axis."""
+
+        def layer_normalization(
+            x: Any,
+            gamma: Any = None,
+            beta: Any = None,
+            axis: Any = -1,
+            epsilon: Any = None,
+            rms_scaling: bool = False,
+        ) -> Any:
+            scale = None if gamma is None else _tensor(gamma)
+            shift = None if beta is None else _tensor(beta)
+            given = [tensor for tensor in (x, scale, shift) if tensor is not None]
+            if rms_scaling or scale is None or not self.here(*given) or not _is_last(axis, x.shape.rank):
+                return original(
+                    x, gamma=gamma, beta=beta, axis=axis, epsilon=epsilon, rms_scaling=rms_scaling
+                )
+            attributes = {"axis": -1, "epsilon": keras.config.epsilon() if epsilon is None else epsilon}
+            return self.mark_alike(Marked("LayerNormalization", "", attributes), given)
+
+        return layer_normalization
+
+    def rms_normalization(self, original: Any) -> Any:
+        """Mark it where it is over the last axis."""
+
+        def rms_normalization(x: Any, scale: Any = None, axis: Any = -1, epsilon: Any = None) -> Any:
+            gain = None if scale is None else _tensor(scale)
+            if gain is None or not self.here(x, gain) or not _is_last(axis, x.shape.rank):
+                return original(x, scale=scale, axis=axis, epsilon=epsilon)
+            attributes = {"axis": -1, "epsilon": keras.config.epsilon() if epsilon is None else epsilon}
+            return self.mark_alike(Marked("SimplifiedLayerNormalization", "", attributes), [x, gain])
+
+        return rms_normalization
+
+    def gelu(self, original: Any) -> Any:
+        """Mark it."""
+
+        def gelu(x: Any, approximate: bool = True) -> Any:
+            if not self.here(x):
+                return original(x, approximate)
+            return self.mark_alike(Marked("FastGelu" if approximate else "Gelu", RUNTIME_DOMAIN, {}), [x])
+
+        return gelu
+
+    def take(self, original: Any) -> Any:
+        """Mark it where it looks rows up in a table; ONNX counts negative indices from the end too."""
+
+        def take(x: Any, indices: Any, axis: Any = None) -> Any:
+            table, rows = _tensor(x), _tensor(indices)
+            if (
+                axis != 0
+                or not self.here(table)
+                or not any(self.here(rows, dtype=dtype) for dtype in _INTEGERS)
+            ):
+                return original(x, indices, axis)
+            sources = [(rows, index) for index in range(rows.shape.rank)]
+            shape = [*rows.shape.as_list(), *table.shape.as_list()[1:]]
+            rest: list[Any] = [(table, index) for index in range(1, table.shape.rank)]
+            return self.mark(Marked("Gather", "", {"axis": 0}), [table, rows], shape, sources + rest)
+
+        return take
+
+    def matmul(self, original: Any) -> Any:
+        """Mark the product of a longer tensor with a matrix, which TensorFlow would flatten first."""
+
+        def matmul(x1: Any, x2: Any) -> Any:
+            left, right = _tensor(x1), _tensor(x2)
+            if not self.here(left, right) or left.shape.rank < 3 or right.shape.rank != 2:
+                return original(x1, x2)
+            sources: list[Any] = [(left, axis) for axis in range(left.shape.rank - 1)]
+            shape = [*left.shape.as_list()[:-1], right.shape[-1]]
+            return self.mark(Marked("MatMul", "", {}), [left, right], shape, [*sources, (right, 1)])
+
+        return matmul
+
+    def shape(self, original: Any) -> Any:
+        """Remember which tensor's size each scalar is."""
+
+        def shape(x: Any) -> Any:
+            sizes = original(x)
+            if isinstance(x, tf.Tensor):
+                for axis, size in enumerate(sizes):
+                    if isinstance(size, tf.Tensor):
+                        self.origins.note_size(size, x, axis)
+            return sizes
+
+        return shape
+
+    def reshape(self, original: Any) -> Any:
+        """Mark it with a constant shape, where the free sizes asked for are those that are there."""
+
+        def reshape(x: Any, newshape: Any) -> Any:
+            asked = list(newshape) if isinstance(newshape, (tuple, list)) else None
+            if asked is None or not isinstance(x, tf.Tensor) or not self.here(x, dtype=x.dtype):
+                return original(x, newshape)
+            target = self.origins.reshape_target(x, asked)
+            if target is None:
+                return original(x, newshape)
+            sources: list[Any] = [(x, axis) if size == 0 else None for axis, size in enumerate(target)]
+            shape = _static_shape(x, target)
+            return self.mark(Marked("Reshape", "", {}, (target,)), [x], shape, sources)
+
+        return reshape
+
+    def attention(self, original: Any) -> Any:
+        """Mark what runs from heads' queries, keys, values and bias to the heads' results."""
+
+        def attend(layer: Attention, query: Any, keys: Any, values: Any, bias: Any, training: bool) -> Any:
+            given = [query, keys, values] if bias is None else [query, keys, values, bias]
+            if not self.here(*given) or layer.num_heads != layer.num_key_value_heads:
+                return original(layer, query, keys, values, bias, training)
+            attributes = {"num_heads": layer.num_heads, "scale": layer.scale}
+            shape = [query.shape[0], query.shape[2], layer.num_heads * layer.head_dim]
+            sources: list[Any] = [(query, 0), (query, 2), None]
+            return self.mark(Marked("Attention", OWN_DOMAIN, attributes), given, shape, sources)
+
+        return attend
+
+
+_INTEGERS = (tf.int32, tf.int64)
+
+# Operations that leave an axis' size as it is in all their inputs.
+_ALIKE = {
+    "Identity",
+    "EnsureShape",
+    "Cast",
+    "Relu",
+    "Tanh",
+    "Sigmoid",
+    "Neg",
+    "Exp",
+    "Softmax",
+    "BiasAdd",
+    "StopGradient",
+}
+_BROADCAST = {"AddV2", "Add", "Mul", "Sub", "RealDiv", "Maximum", "Minimum", "SelectV2"}
+
+
+class _Origins:
+    """Which free size of which tensor another tensor's is, found by looking back through the graph."""
+
+    def __init__(self) -> None:
+        self._sources: dict[Any, list[tuple[Any, int] | None]] = {}
+        self._sizes: dict[int, tuple[Any, tuple[Any, int]]] = {}
+
+    def note(self, output: Any, sources: list[tuple[Any, int] | None]) -> None:
+        """Remember where a placeholder's sizes come from."""
+        self._sources[output.ref()] = sources
+
+    def note_size(self, size: Any, tensor: Any, axis: int) -> None:
+        """Remember whose size a scalar is."""
+        # The scalar is kept, so that no other takes its id.
+        self._sizes[id(size)] = (size, (tensor, axis))
+
+    def reshape_target(self, x: Any, asked: list[Any]) -> list[int] | None:
+        """Return the constant shape input of an ONNX Reshape, 0 for what stays; None if there is none."""
+        target: list[int] = []
+        for axis, size in enumerate(asked):
+            if isinstance(size, tf.Tensor):
+                known = self._sizes.get(id(size))
+                stays = known is not None and axis < x.shape.rank and self._same(known[1], (x, axis))
+                target.append(0 if stays else -1)
+            elif isinstance(size, (int, np.integer)):
+                # A size of 0 would be read as one that stays.
+                if size == 0:
+                    return None
+                target.append(int(size))
+            else:
+                return None
+        return target if target.count(-1) <= 1 else None
+
+    def _same(self, first: tuple[Any, int], second: tuple[Any, int]) -> bool:
+        return self._origin(*first) == self._origin(*second)
+
+    def _origin(self, tensor: Any, axis: int) -> tuple[Any, int]:
+        """Return the earliest tensor, by reference, and its axis whose size this one is."""
+        while (source := self._source(tensor, axis)) is not None:
+            tensor, axis = source
+        return tensor.ref(), axis
+
+    def _source(self, tensor: Any, axis: int) -> tuple[Any, int] | None:
+        noted = self._sources.get(tensor.ref())
+        if noted is not None:
+            return noted[axis]
+        operation = tensor.op
+        if operation.type in _ALIKE:
+            return operation.inputs[0], axis
+        if operation.type == "Transpose":
+            perm = tf.get_static_value(operation.inputs[1])
+            return None if perm is None else (operation.inputs[0], int(perm[axis]))
+        if operation.type in _BROADCAST:
+            return self._broadcast_source(tensor, axis)
+        return None
+
+    def _broadcast_source(self, tensor: Any, axis: int) -> tuple[Any, int] | None:
+        """Return the one input whose size is free there; None where another's could be too."""
+        found = []
+        for source in tensor.op.inputs:
+            if source.shape.rank is None:
+                return None
+            own = axis - (tensor.shape.rank - source.shape.rank)
+            if own >= 0 and source.shape[own] is None:
+                found.append((source, own))
+        if not found or any(not self._same(found[0], other) for other in found[1:]):
+            return None
+        return found[0]
+
+
+def _tensor(x: Any) -> Any:
+    """Return a Keras variable or an array as a tensor; anything sparse or ragged as it is."""
+    if isinstance(x, (tf.SparseTensor, tf.RaggedTensor)):
+        return x
+    return tf.convert_to_tensor(x.value if isinstance(x, keras.Variable) else x)
+
+
+def _is_last(axis: Any, rank: int) -> bool:
+    axes = list(axis) if isinstance(axis, (tuple, list)) else [axis]
+    return axes in ([-1], [rank - 1])
+
+
+def _static_shape(x: Any, target: list[int]) -> list[int | None]:
+    """Return the shape that a Reshape gives, with what is known of it."""
+    before = x.shape.as_list()
+    shape = [
+        before[axis] if size == 0 else (None if size == -1 else size) for axis, size in enumerate(target)
+    ]
+    if None not in before and shape.count(None) == 1:
+        known = math.prod(size for size in shape if size is not None)
+        shape[shape.index(None)] = math.prod(before) // known if known else None
+    return shape
