@@ -1,10 +1,18 @@
-"""Put a model's trained weights into a converted graph, under their Keras paths."""
+"""Put a model's trained weights into a converted graph, under their Keras paths, one at a time.
+
+A graph holds its weights declared, without their values, until they are written: no more than one of them is in
+memory beside the model's own. What was written is read back the same way, its weights mapped from the file.
+"""
 
 from __future__ import annotations
 
 import itertools
+import math
+import mmap
 import pathlib
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 import keras
 import numpy as np
@@ -12,30 +20,96 @@ import onnx
 
 # Protobuf refuses messages of 2 GiB; beyond this, weights go into a file beside the graph.
 EXTERNAL_DATA_BYTES = 1_900_000_000
+# Smaller tensors stay in the graph, where its readers find the constants that they fold.
+_SMALLEST_OUTSIDE = 1024
+# Where a file may be mapped from, on every system.
+_PAGE = 65_536
+
+# Fields of ONNX' messages: ModelProto.graph, GraphProto.initializer, TensorProto.raw_data; all of wire type 2.
+_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
 
 
-def fill(proto: onnx.ModelProto, weights: dict[str, tuple[int, ...]], variables: list[Any]) -> None:
-    """Turn a graph's weight inputs into initializers.
+@dataclass(frozen=True)
+class Weight:
+    """A weight of a graph: one Keras variable, or several side by side along their last axis."""
+
+    variables: tuple[Any, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        shapes = [tuple(variable.shape) for variable in self.variables]
+        if len(shapes) == 1:
+            return shapes[0]
+        return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Its dtype in the graph: reduced precision is stored as float32."""
+        dtype = keras.backend.standardize_dtype(self.variables[0].dtype)
+        return np.dtype(dtype if dtype in ("float64", "bool") or "int" in dtype else "float32")
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def path(self) -> str:
+        """Its Keras path."""
+        return _joint_path([variable.path for variable in self.variables])
+
+    def read(self) -> np.ndarray:
+        """Return its value, copied from the model's."""
+        arrays = [keras.ops.convert_to_numpy(variable.value) for variable in self.variables]
+        joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
+        return np.ascontiguousarray(joined, self.dtype).reshape(self.shape)
+
+
+def declare(
+    proto: onnx.ModelProto, weights: Mapping[str, tuple[int, ...]], variables: list[Any]
+) -> dict[str, Weight]:
+    """Turn a graph's weight inputs into initializers that have no values yet.
 
     Args:
         proto: the graph, changed in place.
         weights: names of the inputs that are weights, each with the indices of the variables that it holds side by
             side along their last axis, mostly one.
         variables: the trained model's Keras variables, of any backend.
+
+    Returns:
+        The weights by the names of their initializers, for `save`.
     """
-    names: dict[str, str] = {}
+    declared: dict[str, Weight] = {}
+    names = {}
     for name, indices in weights.items():
-        path = _joint_path([variables[index].path for index in indices])
-        names[name] = path if path not in names.values() else f"{path}_{indices[0]}"
+        weight = Weight(tuple(variables[index] for index in indices))
+        path = weight.path
+        names[name] = path if path not in declared else "_".join([path, *map(str, indices)])
+        declared[names[name]] = weight
     for node in proto.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
     inputs = [value for value in proto.graph.input if value.name not in weights]
     del proto.graph.input[:]
     proto.graph.input.extend(inputs)
-    for name, indices in weights.items():
-        arrays = [_as_array(variables[index]) for index in indices]
-        array = np.concatenate(arrays, axis=-1) if len(arrays) > 1 else np.ascontiguousarray(arrays[0])
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, names[name]))
+    for name, weight in declared.items():
+        dtype = onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
+        proto.graph.initializer.append(onnx.TensorProto(name=name, data_type=dtype, dims=weight.shape))
+    return declared
+
+
+def fill(proto: onnx.ModelProto, weights: Mapping[str, tuple[int, ...]], variables: list[Any]) -> None:
+    """Turn a graph's weight inputs into initializers with all their values, for what changes them.
+
+    Args:
+        proto: as for `declare`.
+        weights: as for `declare`.
+        variables: as for `declare`.
+    """
+    declared = declare(proto, weights, variables)
+    for tensor in proto.graph.initializer:
+        if tensor.name in declared:
+            tensor.raw_data = declared[tensor.name].read().tobytes()
 
 
 def _joint_path(paths: list[str]) -> str:
@@ -47,22 +121,165 @@ def _joint_path(paths: list[str]) -> str:
     return "/".join([*(step[0] for step in same), parts[0][-1]])
 
 
-def _as_array(variable: Any) -> np.ndarray:
-    array = keras.ops.convert_to_numpy(variable.value)
-    if array.dtype not in (np.float32, np.float64) and array.dtype.kind not in "iub":
-        return array.astype("float32")
-    return array
-
-
-def save(proto: onnx.ModelProto, path: pathlib.Path) -> list[pathlib.Path]:
+def save(
+    proto: onnx.ModelProto, path: pathlib.Path, weights: Mapping[str, Weight] | None = None
+) -> list[pathlib.Path]:
     """Write a graph, with its weights in `NAME.data` beside it if it is too large for one file.
+
+    Args:
+        proto: the graph.
+        path: where to write it.
+        weights: those that are declared and have no values.
 
     Returns:
         The files written.
     """
-    if proto.ByteSize() < EXTERNAL_DATA_BYTES:
-        onnx.save_model(proto, str(path))
-        return [path]
-    data = path.with_name(f"{path.name}.data")
-    onnx.save_model(proto, str(path), save_as_external_data=True, location=data.name, size_threshold=1024)
-    return [path, data]
+    tensors = [_Tensor(tensor, (weights or {}).get(tensor.name)) for tensor in proto.graph.initializer]
+    graph = _without(proto.graph, "initializer").SerializeToString()
+    rest = _without(proto, "graph").SerializeToString()
+    files = [path]
+    if len(graph) + len(rest) + sum(tensor.size for tensor in tensors) >= EXTERNAL_DATA_BYTES:
+        files.append(path.with_name(f"{path.name}.data"))
+        with files[-1].open("wb") as file:
+            for tensor in tensors:
+                if tensor.size >= _SMALLEST_OUTSIDE:
+                    tensor.write_outside(file)
+    with path.open("wb") as file:
+        length = len(graph) + sum(
+            len(_head(_INITIALIZER, tensor.length)) + tensor.length for tensor in tensors
+        )
+        file.write(rest + _head(_GRAPH, length) + graph)
+        for tensor in tensors:
+            file.write(_head(_INITIALIZER, tensor.length))
+            tensor.write_inside(file)
+    return files
+
+
+class _Tensor:
+    """An initializer on its way into a file."""
+
+    def __init__(self, proto: onnx.TensorProto, weight: Weight | None) -> None:
+        self._proto, self._weight = proto, weight
+        self._message = _without(proto, "raw_data").SerializeToString()
+        # The bytes of its numbers, and of those that stay in the graph.
+        self.size = self._inside = weight.size if weight else len(proto.raw_data)
+
+    @property
+    def length(self) -> int:
+        """The length of its message in the graph."""
+        head = len(_head(_RAW_DATA, self._inside)) if self._inside else 0
+        return len(self._message) + head + self._inside
+
+    def write_outside(self, file: BinaryIO) -> None:
+        """Write its numbers into a file beside the graph."""
+        file.write(bytes(-file.tell() % _PAGE) if self.size >= _PAGE else b"")
+        place = {"location": pathlib.Path(file.name).name, "offset": file.tell(), "length": self.size}
+        self._message = _outside(_without(self._proto, "raw_data"), place).SerializeToString()
+        file.write(self._numbers())
+        self._inside = 0
+
+    def write_inside(self, file: BinaryIO) -> None:
+        """Write its message, with those of its numbers that are not outside."""
+        file.write(self._message)
+        if self._inside:
+            file.write(_head(_RAW_DATA, self._inside))
+            file.write(self._numbers())
+
+    def _numbers(self) -> Any:
+        return self._proto.raw_data if self._weight is None else self._weight.read().reshape(-1).view("uint8")
+
+
+def mapped(path: pathlib.Path) -> onnx.ModelProto:
+    """Read a graph without the numbers of its weights, which then stand for places in the file.
+
+    The result is small, whatever the graph's size. ONNX Runtime maps the weights when it opens the result's bytes and
+    is told, by `session.model_external_initializers_file_folder_path`, the folder that `path` is in.
+    """
+    rest, graph, tensors = bytearray(), bytearray(), []
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for number, start, payload, end in _fields(data, 0, len(data)):
+            if number != _GRAPH:
+                rest += data[start:end]
+                continue
+            for inner, inner_start, inner_payload, inner_end in _fields(data, payload, end):
+                if inner == _INITIALIZER:
+                    tensors.append(_mapped_tensor(path.name, data, inner_payload, inner_end))
+                else:
+                    graph += data[inner_start:inner_end]
+    proto = onnx.ModelProto.FromString(bytes(rest))
+    proto.graph.MergeFromString(bytes(graph))
+    proto.graph.initializer.extend(tensors)
+    return proto
+
+
+def _mapped_tensor(location: str, data: mmap.mmap, first: int, last: int) -> onnx.TensorProto:
+    message = bytearray()
+    place = None
+    for number, start, payload, end in _fields(data, first, last):
+        if number == _RAW_DATA and end - payload >= _SMALLEST_OUTSIDE:
+            place = {"location": location, "offset": payload, "length": end - payload}
+        else:
+            message += data[start:end]
+    tensor = onnx.TensorProto.FromString(bytes(message))
+    return _outside(tensor, place) if place else tensor
+
+
+def _outside(tensor: onnx.TensorProto, place: Mapping[str, object]) -> onnx.TensorProto:
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in place.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def _without(message: Any, left_out: str) -> Any:
+    """Return a copy of a message without one of its fields, which is not copied."""
+    copy = type(message)()
+    for field, value in message.ListFields():
+        if field.name == left_out:
+            continue
+        if field.is_repeated:
+            getattr(copy, field.name).extend(value)
+        elif field.message_type is not None:
+            getattr(copy, field.name).CopyFrom(value)
+        else:
+            setattr(copy, field.name, value)
+    return copy
+
+
+def _head(field: int, length: int) -> bytes:
+    """Return what stands before a field of wire type 2: its number and its length."""
+    head = bytearray([field << 3 | 2])
+    while length >= 0x80:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    head.append(length)
+    return bytes(head)
+
+
+def _fields(data: mmap.mmap, place: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the fields of a serialised message: number, start, start of the payload, end."""
+    while place < end:
+        start = place
+        key, place = _varint(data, place)
+        kind = key & 7
+        if kind == 0:
+            payload = place
+            _, place = _varint(data, place)
+        elif kind == 2:
+            length, payload = _varint(data, place)
+            place = payload + length
+        else:
+            payload = place
+            place += {1: 8, 5: 4}[kind]
+        yield key >> 3, start, payload, place
+
+
+def _varint(data: mmap.mmap, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[place]
+        value |= (byte & 0x7F) << shift
+        place += 1
+        if byte < 0x80:
+            return value, place
+        shift += 7
