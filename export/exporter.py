@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -16,10 +17,18 @@ import onnx
 import kzoo
 from kzoo.errors import ExportError, MissingDependencyError
 from kzoo.export.handover import convert_in_child
-from kzoo.export.report import ExportReport, GraphReport, describe
+from kzoo.export.report import REPORT_FILE, ExportReport, GraphReport, describe
 from kzoo.export.signatures import model_graphs, signature_of
 from kzoo.export.skeleton import Skeleton
-from kzoo.export.verification import Arrays, Case, make_cases, name_output_axes, verify_graph
+from kzoo.export.verification import (
+    Arrays,
+    Case,
+    golden_cases,
+    make_cases,
+    name_output_axes,
+    token_limits,
+    verify_graph,
+)
 from kzoo.export.weights import fill, save
 from kzoo.models import TransformerModel
 from kzoo.models.graphs import Graph
@@ -78,7 +87,6 @@ def to_onnx(
         >>> report.largest_difference < 1e-4
         True
     """
-    started = time.perf_counter()
     target = pathlib.Path(path)
     if target.suffix != ".onnx":
         raise ExportError(f"'{target}' does not end in .onnx; for a bundle use to_bundle.")
@@ -87,7 +95,7 @@ def to_onnx(
     export = _Export(model, inputs, custom_objects, tolerance, progress, serving=False)
     with replacing(target, is_file=True) as folder:
         export.write(folder, {"model": target.name})
-    return export.report(target, [target], started)
+        return export.report(target, folder)
 
 
 def to_bundle(
@@ -113,7 +121,6 @@ def to_bundle(
         ExportError: the model cannot be exported, or the folder holds something else; nothing was written.
         VerificationError: a graph and the model disagree; nothing was written.
     """
-    started = time.perf_counter()
     target = pathlib.Path(path)
     if not isinstance(model, TransformerModel):
         raise ExportError(
@@ -139,13 +146,15 @@ def to_bundle(
     export = _Export(model, None, None, tolerance, progress, serving=True)
     with replacing(target) as folder:
         export.write(folder, {role: f"{role}.onnx" for role in export.graphs})
-        _write_golden(folder / GOLDEN_FILE, export.cases)
+        _write_golden(folder / GOLDEN_FILE, export)
         if model.tokenizer is not None:
             model.tokenizer.save(folder / TOKENIZER_FILE)
+        report = export.report(target, folder)
+        (folder / REPORT_FILE).write_bytes(report.to_json())
         manifest = _manifest(model, name or target.absolute().name, export, metrics or {})
         manifest.files.update({file.name: hash_file(file) for file in sorted(folder.iterdir())})
         (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1, exclude_none=True) + "\n")
-    return export.report(target, list(target.iterdir()), started)
+    return report
 
 
 class _Export:
@@ -172,24 +181,40 @@ class _Export:
         self.cases: dict[str, list[Case]] = {}
         self.output_shapes: dict[str, dict[str, list[int | str]]] = {}
         self.reports: dict[str, GraphReport] = {}
+        self.stages: dict[str, float] = {}
 
     def write(self, folder: pathlib.Path, files: dict[str, str]) -> None:
         """Write and verify each graph under its file name."""
-        self.progress("converting")
-        skeletons = self._convert()
+        with self._stage("converting"):
+            skeletons = self._convert()
         for role, file in files.items():
-            proto = skeletons[role].model
-            cases = make_cases(
-                self.graphs[role], self.model.variables, _token_limit(self.model), self.own_batch
+            self._write_graph(role, folder / file, skeletons[role])
+
+    def _write_graph(self, role: str, path: pathlib.Path, skeleton: Skeleton) -> None:
+        graph = self.graphs[role]
+        with self._stage(f"running {role} in Keras"):
+            limits = token_limits(self.model, graph.inputs)
+            cases, refused = make_cases(
+                graph, self.model.variables, limits, self.own_batch, may_refuse=self.signature is not None
             )
-            self.cases[role] = cases
-            self.output_shapes[role] = name_output_axes(cases, self.graphs[role])
-            _name_outputs(proto, self.output_shapes[role])
-            fill(proto, skeletons[role].weights, self.model.variables)
-            save(proto, folder / file)
-            self.progress(f"verifying {file}")
-            _check(folder / file)
-            self.reports[role] = describe(proto, verify_graph(folder / file, cases, self.tolerance))
+        self.cases[role] = cases
+        self.output_shapes[role] = name_output_axes(cases, graph)
+        with self._stage(f"writing {path.name}"):
+            _name_outputs(skeleton.model, self.output_shapes[role])
+            fill(skeleton.model, skeleton.weights, self.model.variables)
+            save(skeleton.model, path)
+            _check(path)
+        with self._stage(f"verifying {path.name}"):
+            differences = verify_graph(path, cases, self.tolerance, graph.rankings)
+        self.reports[role] = describe(path, skeleton, differences, [case.name for case in cases], refused)
+
+    @contextlib.contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        """Say what comes next, and take its time."""
+        self.progress(name)
+        started = time.perf_counter()
+        yield
+        self.stages[name] = time.perf_counter() - started
 
     def _convert(self) -> dict[str, Skeleton]:
         if keras.backend.backend() != "tensorflow" or self.precision != "float32":
@@ -210,15 +235,15 @@ class _Export:
             for name, leaf in zip(names, flat, strict=True)
         }
 
-    def report(self, path: pathlib.Path, files: list[pathlib.Path], started: float) -> ExportReport:
-        """Return what was measured."""
+    def report(self, path: pathlib.Path, folder: pathlib.Path) -> ExportReport:
+        """Return what was measured, with the sizes of the files in a folder."""
         return ExportReport(
             path=path,
             opset=OPSET,
             tolerance=self.tolerance,
-            size_bytes=sum(file.stat().st_size for file in files),
-            seconds=time.perf_counter() - started,
+            files={file.name: file.stat().st_size for file in sorted(folder.iterdir())},
             graphs=self.reports,
+            stages=self.stages,
         )
 
 
@@ -238,27 +263,19 @@ def _precision(model: keras.Model) -> str:
     return "float32"
 
 
-def _token_limit(model: keras.Model) -> int:
-    """Return a bound that keeps random token ids inside every embedding table but those of types or segments."""
-    sizes = [
-        layer.input_dim for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)
-    ]
-    return min((size for size in sizes if size > 2), default=2)
-
-
 def _name_outputs(proto: onnx.ModelProto, shapes: dict[str, list[int | str]]) -> None:
     for value in proto.graph.output:
         dtype = value.type.tensor_type.elem_type
         value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, dtype, shapes[value.name]))
 
 
-def _write_golden(path: pathlib.Path, cases: dict[str, list[Case]]) -> None:
-    """Keep the first case and the last one, the padded one where there is padding, of each graph."""
+def _write_golden(path: pathlib.Path, export: _Export) -> None:
+    """Keep two cases of each graph, under their names: padded in several ways, and not at all."""
     arrays: Arrays = {}
-    for role, tried in cases.items():
-        for index, case in enumerate((tried[0], tried[-1])):
-            arrays |= {f"{index}/{role}/input/{name}": array for name, array in case.inputs.items()}
-            arrays |= {f"{index}/{role}/output/{name}": array for name, array in case.expected.items()}
+    for role, tried in export.cases.items():
+        for case in golden_cases(tried, export.graphs[role].rankings):
+            arrays |= {f"{case.name}/{role}/input/{name}": array for name, array in case.inputs.items()}
+            arrays |= {f"{case.name}/{role}/output/{name}": array for name, array in case.expected.items()}
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type] # no array is named allow_pickle
 
 

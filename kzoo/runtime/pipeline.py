@@ -11,6 +11,7 @@ import numpy as np
 
 from kzoo.errors import BundleError, KzooError
 from kzoo.runtime.bundle import Bundle
+from kzoo.runtime.comparison import Difference, compare
 from kzoo.runtime.inputs import Batch, ImageReader, TextReader, TruncationWarning
 from kzoo.runtime.manifest import GOLDEN_FILE, MANIFEST_FILE, GenerationDefaults, Manifest
 from kzoo.runtime.session import Session
@@ -79,29 +80,41 @@ class Pipeline(ABC):
             The largest absolute difference over all outputs.
 
         Raises:
-            BundleError: naming the case and the output, if one differs by more than the manifest's tolerance,
-                absolute plus relative; or if there is nothing to compare with.
+            BundleError: as `compare_golden` does.
         """
-        worst = 0.0
+        found = self.compare_golden().values()
+        return max(difference.absolute for outputs in found for difference in outputs.values())
+
+    def compare_golden(self) -> dict[str, dict[str, Difference]]:
+        """Compare each output with what export recorded in golden.npz.
+
+        Returns:
+            The figures by graph and output, the worst over the recorded cases.
+
+        Raises:
+            BundleError: naming the case, the output and the place, if one differs by more than the manifest's
+                tolerance, absolute plus relative; or if there is nothing to compare with.
+        """
+        found: dict[str, dict[str, Difference]] = {}
         for case, role, inputs, expected in self._golden():
             if role not in self._sessions:
                 raise BundleError(f"{GOLDEN_FILE}, case '{case}': the bundle has no graph '{role}'.")
             got = self._sessions[role].run(inputs)
+            outputs = found.setdefault(role, {})
             for name, wanted in expected.items():
                 where = f"{self._bundle.folder}, case '{case}', output '{name}' of graph '{role}'"
                 if name not in got or got[name].shape != wanted.shape:
                     shape = got[name].shape if name in got else "nothing"
                     raise BundleError(f"{where}: expected shape {wanted.shape}, got {shape}.")
-                ours, theirs = got[name].astype(np.float64), wanted.astype(np.float64)
-                difference = float(np.abs(ours - theirs).max(initial=0.0))
-                tolerance = self.manifest.tolerance
-                if not np.allclose(ours, theirs, rtol=tolerance, atol=tolerance):
+                result = compare(name, wanted, got[name], self.manifest.tolerance)
+                if result.beyond:
                     raise BundleError(
-                        f"{where} differs by {difference:.3g} on {self.device} from what export recorded; "
-                        f"the tolerance is {tolerance:.3g}. Export the bundle again."
+                        f"{where} differs by {result.difference.absolute:.3g} on {self.device} from what export "
+                        f"recorded, at {result.place}: {result.account}; {result.beyond:,} of {result.total:,} "
+                        f"values are beyond the tolerance of {self.manifest.tolerance:.3g}. Export the bundle again."
                     )
-                worst = max(worst, difference)
-        return worst
+                outputs[name] = outputs.get(name, result.difference) | result.difference
+        return found
 
     def _golden(self) -> Iterator[tuple[str, str, Arrays, Arrays]]:
         """Yield case, graph, inputs and outputs from keys `{case}/{graph}/input|output/{name}`."""

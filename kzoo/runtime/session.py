@@ -8,7 +8,7 @@ import importlib.metadata
 import io
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -49,22 +49,50 @@ class Session:
         self.inputs = {node.name: _dtype(node) for node in session.get_inputs()}
         self.outputs = [node.name for node in session.get_outputs()]
 
-    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run the graph on those of `feeds` that it takes, cast to its dtypes, and return all outputs.
+    def run(
+        self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Run the graph on those of `feeds` that it takes, cast to its dtypes, and return these outputs, or all.
 
         Raises:
             BundleError: if an input is missing or does not fit the graph.
         """
+        wanted = self.outputs if outputs is None else list(outputs)
         missing = self.inputs.keys() - feeds.keys()
         if missing:
             raise BundleError(f"The graph needs inputs that it was not given: {', '.join(sorted(missing))}.")
         taken = {name: np.asarray(feeds[name], dtype) for name, dtype in self.inputs.items()}
         try:
-            values = self._session.run(self.outputs, taken)
+            values = self._session.run(wanted, taken)
         except Exception as error:  # the library raises bare Exception and its subclasses
             shapes = ", ".join(f"{name} {value.shape}" for name, value in taken.items())
             raise BundleError(f"The graph failed on {shapes}: {error}") from error
-        return dict(zip(self.outputs, values, strict=True))
+        return dict(zip(wanted, values, strict=True))
+
+    def run_kept(self, feeds: Mapping[str, Any], outputs: Sequence[str]) -> dict[str, Any]:
+        """As `run`, with outputs that stay on the device; what was kept so may be fed again."""
+        # On the CPU ONNX Runtime's own values cost a small graph more than the copy into arrays that they save.
+        return self.run(feeds, outputs)
+
+    def to_numpy(self, value: Any) -> np.ndarray:
+        """Return what `run_kept` kept as an array."""
+        return value
+
+    def placements(self) -> list[tuple[str, str, str]]:
+        """Return provider, operation and name of each node, of a session from `open_recording_session`."""
+        return [
+            (part.ep_name, node.op_type, node.name)
+            for part in self._session.get_provider_graph_assignment_info()
+            for node in part.get_nodes()
+        ]
+
+
+def open_recording_session(path: str | os.PathLike[str], device: Device = "auto") -> Session:
+    """Load an ONNX file as `open_session` does, and keep note of where each node is placed."""
+    options = _import_onnxruntime().SessionOptions()
+    options.log_severity_level = _ERRORS
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return open_session(path, device, session_options=options)
 
 
 def open_session(

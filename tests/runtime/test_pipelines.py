@@ -406,7 +406,7 @@ def test_verify_names_the_output_that_differs(bundle):
         arrays["first/model/output/logits"][1, 2] += 0.5
 
     rewrite_golden(bundle, change)
-    with pytest.raises(BundleError, match=r"case 'first', output 'logits' of graph 'model' differs by 0\.5"):
+    with pytest.raises(BundleError, match=r"case 'first', output 'logits' of graph 'model' differs by 0\.5.*at \(1, 2\)"):
         kzoo.load(bundle).verify()
 
 
@@ -451,7 +451,7 @@ def test_verify_refuses_other_shapes_and_not_a_number(bundle):
         arrays["first/model/output/logits"] = np.full((4, 3), np.nan, np.float32)
 
     rewrite_golden(bundle, spoil)
-    with pytest.raises(BundleError, match="differs by nan"):
+    with pytest.raises(BundleError, match="differs by inf.*against nan"):
         kzoo.load(bundle).verify()
 
 

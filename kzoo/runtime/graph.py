@@ -1,0 +1,174 @@
+"""What is in an ONNX file, and where ONNX Runtime would run it; read without the onnx package."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kzoo.errors import BundleError
+from kzoo.runtime.bundle import Bundle
+from kzoo.runtime.protobuf import read_fields, read_number
+from kzoo.runtime.session import Device, open_recording_session
+
+# Field numbers of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
+_MODEL_GRAPH, _MODEL_OPSET = 7, 8
+_OPSET_DOMAIN, _OPSET_VERSION = 1, 2
+_GRAPH_NODE, _GRAPH_INITIALIZER = 1, 5
+_NODE_OPERATION, _NODE_ATTRIBUTE = 4, 5
+_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 6, 11
+_TENSOR_DIMS, _TENSOR_EXTERNAL = 1, 13
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
+
+
+@dataclass
+class GraphContents:
+    """What an ONNX file holds.
+
+    Attributes:
+        operations: number of nodes of each operation, the most frequent first, those inside branches and loops too.
+        opset: version of ONNX' own operators.
+        initializers: number of stored tensors.
+        parameters: number of values in them.
+        files: the file, and those beside it that hold its weights, with their sizes in bytes.
+    """
+
+    operations: Counter[str] = field(default_factory=Counter)
+    opset: int = 0
+    initializers: int = 0
+    parameters: int = 0
+    files: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes."""
+        return self.operations.total()
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A node and the provider that runs it: `CUDA`, `CPU`, ...; a node may have no name."""
+
+    provider: str
+    operation: str
+    name: str
+
+
+def read_contents(path: str | os.PathLike[str]) -> GraphContents:
+    """Count what is in an ONNX file, without reading its weights.
+
+    Raises:
+        BundleError: it cannot be read, or is no ONNX file.
+
+    Example:
+        >>> read_contents("bundles/topic/model.onnx").parameters  # doctest: +SKIP
+        109483778
+    """
+    file = Path(path)
+    contents = GraphContents()
+    external: set[str] = set()
+    try:
+        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            contents.files[file.name] = len(content)
+            _read_model(content, contents, external)
+    except OSError as error:
+        raise BundleError(f"'{file}' cannot be read: {error.strerror}.") from None
+    except ValueError:
+        raise BundleError(f"'{file}' is no ONNX file, or is damaged.") from None
+    if not contents.operations:
+        raise BundleError(f"'{file}' is no ONNX file: it has no nodes.")
+    for name in sorted(external):
+        beside = file.parent / Path(name).name
+        if beside.is_file():
+            contents.files[beside.name] = beside.stat().st_size
+    contents.operations = Counter(dict(contents.operations.most_common()))
+    return contents
+
+
+def place(path: str | os.PathLike[str], device: Device = "auto") -> tuple[str, list[Placement]]:
+    """Ask ONNX Runtime which provider it gives each node to.
+
+    It folds constants before, and fuses some nodes after: there may be fewer nodes than in the file.
+
+    Returns:
+        The device, `"cpu"` or `"cuda"`, and the placements.
+
+    Raises:
+        KzooError: if the device cannot be used.
+        BundleError: if ONNX Runtime cannot load the file.
+    """
+    session = open_recording_session(path, device)
+    return session.device, [
+        Placement(provider.removesuffix("ExecutionProvider"), operation, name)
+        for provider, operation, name in session.placements()
+    ]
+
+
+def graph_files(path: str | os.PathLike[str]) -> dict[str, Path]:
+    """Return the ONNX files of a bundle by role, or of one bare file, whose role is `model`.
+
+    Raises:
+        BundleError: it is neither, or damaged.
+    """
+    file = Path(path)
+    if file.is_file() or file.suffix == ".onnx":
+        return {"model": file}
+    bundle = Bundle.open(file)
+    return {role: bundle.path(graph.file) for role, graph in bundle.manifest.graphs.items()}
+
+
+def _read_model(content: mmap.mmap, contents: GraphContents, external: set[str]) -> None:
+    for number, _, start, end in read_fields(content, 0, len(content)):
+        if number == _MODEL_GRAPH:
+            _read_graph(content, start, end, contents, external)
+        elif number == _MODEL_OPSET:
+            parts = {part: (left, right) for part, _, left, right in read_fields(content, start, end)}
+            domain = _text(content, *parts[_OPSET_DOMAIN]) if _OPSET_DOMAIN in parts else ""
+            if domain in ("", "ai.onnx") and _OPSET_VERSION in parts:
+                contents.opset = read_number(content, parts[_OPSET_VERSION][0])[0]
+
+
+def _read_graph(
+    content: mmap.mmap, start: int, end: int, contents: GraphContents, external: set[str]
+) -> None:
+    for number, _, left, right in read_fields(content, start, end):
+        if number == _GRAPH_NODE:
+            _read_node(content, left, right, contents, external)
+        elif number == _GRAPH_INITIALIZER:
+            contents.initializers += 1
+            contents.parameters += math.prod(_read_tensor(content, left, right, external))
+
+
+def _read_node(content: mmap.mmap, start: int, end: int, contents: GraphContents, external: set[str]) -> None:
+    for number, _, left, right in read_fields(content, start, end):
+        if number == _NODE_OPERATION:
+            contents.operations[_text(content, left, right)] += 1
+        elif number == _NODE_ATTRIBUTE:
+            for part, _, first, last in read_fields(content, left, right):
+                if part in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
+                    _read_graph(content, first, last, contents, external)
+
+
+def _read_tensor(content: mmap.mmap, start: int, end: int, external: set[str]) -> list[int]:
+    """Return a tensor's dimensions, and note the file that its values are in if that is another one."""
+    dims: list[int] = []
+    for number, _, left, right in read_fields(content, start, end):
+        if number == _TENSOR_DIMS:
+            while left < right:
+                size, left = read_number(content, left)
+                dims.append(size)
+        elif number == _TENSOR_EXTERNAL:
+            entry = {
+                part: _text(content, first, last)
+                for part, _, first, last in read_fields(content, left, right)
+            }
+            if entry.get(_ENTRY_KEY) == "location":
+                external.add(entry.get(_ENTRY_VALUE, ""))
+    return dims
+
+
+def _text(content: mmap.mmap, start: int, end: int) -> str:
+    return content[start:end].decode("utf-8")
