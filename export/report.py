@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pydantic import TypeAdapter, ValidationError
 
 from kzoo.errors import BundleError
+from kzoo.export.reduction import Reduction
 from kzoo.export.skeleton import Skeleton
 from kzoo.runtime.comparison import Difference
 from kzoo.runtime.graph import read_contents
@@ -66,6 +67,7 @@ class ExportReport:
         files: size in bytes of each file, by name.
         graphs: one report for each graph, by role.
         stages: how many seconds each stage took.
+        reduction: what another precision than float32 brought and cost.
     """
 
     path: pathlib.Path
@@ -74,6 +76,7 @@ class ExportReport:
     files: dict[str, int]
     graphs: dict[str, GraphReport]
     stages: dict[str, float] = field(default_factory=dict)
+    reduction: Reduction | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -130,8 +133,9 @@ class ExportReport:
         files = ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in self.files.items())
         stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in self.stages.items())
         cases = sum(len(graph.cases) for graph in self.graphs.values())
+        reduction = f"{self.reduction}\n" if self.reduction is not None else ""
         return (
-            f"{self.path}: {files}; opset {self.opset}\n"
+            f"{reduction}{self.path}: {files}; opset {self.opset}\n"
             f"compared with Keras in {cases} cases, tolerance {self.tolerance:g}\n"
             f"{self.seconds:.1f} seconds: {stages}"
         )
@@ -167,6 +171,20 @@ def describe(
         differences=differences,
         cases=cases,
         refused=refused,
+    )
+
+
+def describe_reduced(
+    path: pathlib.Path, report: GraphReport, differences: dict[str, Difference]
+) -> GraphReport:
+    """Return a graph's report after it was written in another precision."""
+    contents = read_contents(path)
+    return replace(
+        report,
+        operations=dict(contents.operations),
+        initializers=contents.initializers,
+        parameters=contents.parameters,
+        differences=differences,
     )
 
 

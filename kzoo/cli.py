@@ -168,7 +168,8 @@ def export(
         else:
             report = exporter.to_bundle(loaded, output, name=name, **options)
     if as_json:
-        _print_json({**dataclasses.asdict(report), "largest_difference": report.largest_difference})
+        totals = {name: getattr(report, name) for name in ("largest_difference", "size_bytes", "seconds")}
+        _print_json({**dataclasses.asdict(report), **totals})
         return
     typer.echo(str(report))
 
@@ -180,14 +181,47 @@ def verify(bundle: BundlePath, device: Device = "auto", as_json: AsJson = False)
 
     with errors.status("verifying"):
         pipeline = kzoo.load(bundle, device=device)
-        difference = pipeline.verify()
+        found = pipeline.compare_golden()
     if as_json:
-        _print_json({"name": pipeline.name, "device": pipeline.device, "largest_difference": difference})
+        largest = max(difference.absolute for outputs in found.values() for difference in outputs.values())
+        outputs = {
+            role: {name: dataclasses.asdict(difference) for name, difference in outputs.items()}
+            for role, outputs in found.items()
+        }
+        _print_json(
+            {
+                "name": pipeline.name,
+                "device": pipeline.device,
+                "largest_difference": largest,
+                "tolerance": pipeline.manifest.tolerance,
+                "outputs": outputs,
+            }
+        )
         return
+    from kzoo.runtime.tables import draw_differences
+
+    typer.echo(draw_differences(found))
     typer.echo(
-        f"{pipeline.name}: files and outputs are right on {pipeline.device}; largest difference {difference:.1e}, "
-        f"tolerance {pipeline.manifest.tolerance:.0e}."
+        f"\n{pipeline.name}: files and outputs are right on {pipeline.device}, "
+        f"tolerance {pipeline.manifest.tolerance:g}."
     )
+
+
+@app.command()
+def graph(
+    path: Annotated[pathlib.Path, typer.Argument(help="Folder of a bundle, or an ONNX file.")],
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Show what is in a graph: operations, parameters, sizes, and which provider runs each node."""
+    from kzoo.runtime.graph import graph_files, inspect
+
+    with errors.status("loading"):
+        graphs = {role: inspect(file, device) for role, file in graph_files(path).items()}
+    if as_json:
+        _print_json({role: contents.as_dict() for role, contents in graphs.items()})
+        return
+    typer.echo("\n\n".join(contents.draw(role) for role, contents in graphs.items()))
 
 
 @app.command()

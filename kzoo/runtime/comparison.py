@@ -18,8 +18,9 @@ class Difference:
 
     Attributes:
         absolute: largest absolute difference.
-        relative: largest difference over the value expected, or over the output's median where that is larger.
-        cosine: cosine of the angle between the two; nan if there is none.
+        relative: largest difference over the value expected, or over the output's median where that is larger; where
+            both are 0 there is none.
+        cosine: cosine of the angle between the two; 0 where one of them has no direction.
         agreement: share of places whose largest entry is the same one, from 0 to 1; None where the last axis is no
             choice among classes or tokens.
     """
@@ -86,7 +87,7 @@ def compare(name: str, expected: np.ndarray, actual: np.ndarray, tolerance: floa
     size = _sizes(wanted)
     excess = gap / (1.0 + size)
     place = tuple(int(index) for index in np.unravel_index(int(excess.argmax()), excess.shape))
-    relative = np.divide(gap, size, out=np.where(gap > 0, np.inf, 0.0), where=size > 0)
+    relative = np.divide(gap, size, out=np.zeros_like(gap), where=size > 0)
     difference = Difference(
         absolute=float(gap.max()),
         relative=float(relative.max()),
@@ -117,7 +118,7 @@ def _cosine(wanted: np.ndarray, found: np.ndarray) -> float:
     ours, theirs = found[visible], wanted[visible]
     lengths = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
     if lengths == 0.0:
-        return 1.0 if np.array_equal(ours, theirs) else float("nan")
+        return 1.0 if np.array_equal(ours, theirs) else 0.0
     return min(1.0, float(ours @ theirs) / lengths)
 
 

@@ -6,13 +6,15 @@ import math
 import mmap
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kzoo.errors import BundleError
 from kzoo.runtime.bundle import Bundle
 from kzoo.runtime.protobuf import read_fields, read_number
 from kzoo.runtime.session import Device, open_recording_session
+from kzoo.runtime.tables import draw_table
 
 # Field numbers of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 _MODEL_GRAPH, _MODEL_OPSET = 7, 8
@@ -36,7 +38,7 @@ class GraphContents:
         files: the file, and those beside it that hold its weights, with their sizes in bytes.
     """
 
-    operations: Counter[str] = field(default_factory=Counter)
+    operations: dict[str, int] = field(default_factory=dict)
     opset: int = 0
     initializers: int = 0
     parameters: int = 0
@@ -45,16 +47,114 @@ class GraphContents:
     @property
     def nodes(self) -> int:
         """Number of nodes."""
-        return self.operations.total()
+        return sum(self.operations.values())
 
 
 @dataclass(frozen=True)
-class Placement:
+class PlacedNode:
     """A node and the provider that runs it: `CUDA`, `CPU`, ...; a node may have no name."""
 
     provider: str
     operation: str
     name: str
+
+    def __str__(self) -> str:
+        return f"{self.operation} {self.name}".rstrip()
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What an ONNX file holds, and where its nodes run.
+
+    Attributes:
+        contents: what is in the file.
+        device: what it was loaded on, `"cpu"` or `"cuda"`.
+        placed: its nodes as ONNX Runtime hands them out. Before, it folds constants and fuses; it fuses again
+            afterwards. So they are not quite those of the file.
+    """
+
+    contents: GraphContents
+    device: str
+    placed: list[PlacedNode]
+
+    @property
+    def left_on_cpu(self) -> list[PlacedNode]:
+        """The nodes that run on the CPU although the graph runs on a GPU."""
+        return [node for node in self.placed if self.device != "cpu" and node.provider == "CPU"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON can hold it."""
+        return {
+            **asdict(self.contents),
+            "nodes": self.contents.nodes,
+            "device": self.device,
+            "placed": [asdict(node) for node in self.placed],
+            "left_on_cpu": [asdict(node) for node in self.left_on_cpu],
+        }
+
+    def draw(self, role: str) -> str:
+        """Return it as a table, for a terminal."""
+        providers = list(dict.fromkeys(node.provider for node in self.placed))
+        placed = Counter((node.operation, node.provider) for node in self.placed)
+        names = list(dict.fromkeys([*self.contents.operations, *(node.operation for node in self.placed)]))
+
+        def row(name: str, in_file: int, *by_provider: int) -> tuple[str, ...]:
+            return (name, *(f"{count:,}" if count else "" for count in (in_file, *by_provider)))
+
+        rows = [
+            row(
+                name,
+                self.contents.operations.get(name, 0),
+                *(placed[name, provider] for provider in providers),
+            )
+            for name in names
+        ]
+        totals = Counter(node.provider for node in self.placed)
+        rows.append(row("all nodes", self.contents.nodes, *(totals[provider] for provider in providers)))
+        files = ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in self.contents.files.items())
+        lines = [
+            draw_table((role, "in the file", *(f"run by {provider}" for provider in providers)), rows),
+            "",
+            f"{self.contents.parameters:,} parameters in {self.contents.initializers:,} tensors; {files}; "
+            f"opset {self.contents.opset}",
+        ]
+        if self.left_on_cpu:
+            lines.append("on the CPU although the graph runs on the GPU:")
+            lines += [f"  {node}" for node in self.left_on_cpu]
+        return "\n".join(lines)
+
+
+def inspect(path: str | os.PathLike[str], device: Device = "auto") -> Inspection:
+    """Count what is in an ONNX file, and ask ONNX Runtime which provider it gives each node to.
+
+    Args:
+        path: the file.
+        device: as in `open_session`.
+
+    Raises:
+        BundleError: it is no ONNX file, or ONNX Runtime cannot load it.
+        KzooError: the device cannot be used.
+    """
+    contents = read_contents(path)
+    session = open_recording_session(path, device)
+    placed = [
+        PlacedNode(provider.removesuffix("ExecutionProvider"), operation, name)
+        for provider, operation, name in session.placements()
+    ]
+    return Inspection(contents, session.device, placed)
+
+
+def graph_files(path: str | os.PathLike[str]) -> dict[str, Path]:
+    """Return the ONNX files of a bundle by role, or a bare file under the role `model`.
+
+    Raises:
+        BundleError: there is no bundle, or it is damaged.
+    """
+    file = Path(path)
+    if file.is_file():
+        return {"model": file}
+    bundle = Bundle.open(file)
+    return {role: bundle.path(graph.file) for role, graph in bundle.manifest.graphs.items()}
 
 
 def read_contents(path: str | os.PathLike[str]) -> GraphContents:
@@ -84,40 +184,8 @@ def read_contents(path: str | os.PathLike[str]) -> GraphContents:
         beside = file.parent / Path(name).name
         if beside.is_file():
             contents.files[beside.name] = beside.stat().st_size
-    contents.operations = Counter(dict(contents.operations.most_common()))
+    contents.operations = dict(Counter(contents.operations).most_common())
     return contents
-
-
-def place(path: str | os.PathLike[str], device: Device = "auto") -> tuple[str, list[Placement]]:
-    """Ask ONNX Runtime which provider it gives each node to.
-
-    It folds constants before, and fuses some nodes after: there may be fewer nodes than in the file.
-
-    Returns:
-        The device, `"cpu"` or `"cuda"`, and the placements.
-
-    Raises:
-        KzooError: if the device cannot be used.
-        BundleError: if ONNX Runtime cannot load the file.
-    """
-    session = open_recording_session(path, device)
-    return session.device, [
-        Placement(provider.removesuffix("ExecutionProvider"), operation, name)
-        for provider, operation, name in session.placements()
-    ]
-
-
-def graph_files(path: str | os.PathLike[str]) -> dict[str, Path]:
-    """Return the ONNX files of a bundle by role, or of one bare file, whose role is `model`.
-
-    Raises:
-        BundleError: it is neither, or damaged.
-    """
-    file = Path(path)
-    if file.is_file() or file.suffix == ".onnx":
-        return {"model": file}
-    bundle = Bundle.open(file)
-    return {role: bundle.path(graph.file) for role, graph in bundle.manifest.graphs.items()}
 
 
 def _read_model(content: mmap.mmap, contents: GraphContents, external: set[str]) -> None:
@@ -145,7 +213,8 @@ def _read_graph(
 def _read_node(content: mmap.mmap, start: int, end: int, contents: GraphContents, external: set[str]) -> None:
     for number, _, left, right in read_fields(content, start, end):
         if number == _NODE_OPERATION:
-            contents.operations[_text(content, left, right)] += 1
+            name = _text(content, left, right)
+            contents.operations[name] = contents.operations.get(name, 0) + 1
         elif number == _NODE_ATTRIBUTE:
             for part, _, first, last in read_fields(content, left, right):
                 if part in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
