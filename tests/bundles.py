@@ -109,15 +109,18 @@ def write_translator(folder: Path, name: str = "en-de", max_length: int = 24) ->
         constants={"dictionary": dictionary, "heads": np.array([1])},
     )
     memory = ["batch", 1, "sequence", size]
-    past, present = ["batch", 1, "past", 1], ["batch", 1, "total", 1]
+    past, present = ["past_batch", 1, "past", 1], ["rows", 1, "total", 1]
+    caches = [f"past_key_values.0.decoder.{part}" for part in ("key", "value")]
+    ends = DecoderEnds("decoder_input_ids", caches, ["past_key_values.0.encoder.key"], size)
     decoder = make_graph(
         [
+            *ends.head,
             helper.make_node("Cast", ["decoder_input_ids"], ["float_ids"], to=TensorProto.FLOAT),
             helper.make_node("Unsqueeze", ["float_ids", "head_and_width"], ["new"]),
             *(
                 helper.make_node(
                     "Concat",
-                    [f"past_key_values.0.decoder.{part}", "new"],
+                    [f"past_key_values.0.decoder.{part}/rows", "new"],
                     [f"present.0.decoder.{part}"],
                     axis=2,
                 )
@@ -131,19 +134,26 @@ def write_translator(folder: Path, name: str = "en-de", max_length: int = 24) ->
             helper.make_node("Range", ["first_position", "end_position", "one"], ["wanted"]),
             helper.make_node("Sub", ["length", "one"], ["longest"]),
             helper.make_node("Min", ["wanted", "longest"], ["positions"]),
-            helper.make_node("Squeeze", ["past_key_values.0.encoder.key", "heads"], ["words"]),
+            helper.make_node("Squeeze", ["past_key_values.0.encoder.key/rows", "heads"], ["words"]),
             helper.make_node("Gather", ["words", "positions"], ["logits"], axis=1),
+            *ends.tail,
         ],
         inputs=[
             int_input("decoder_input_ids", "step"),
+            *ends.inputs,
             *(float_tensor(f"past_key_values.0.encoder.{part}", memory) for part in ("key", "value")),
             *(float_tensor(f"past_key_values.0.decoder.{part}", past) for part in ("key", "value")),
         ],
         outputs=[
-            float_tensor("logits", ["batch", "step", size]),
+            *ends.outputs,
             *(float_tensor(f"present.0.decoder.{part}", present) for part in ("key", "value")),
         ],
-        constants={"head_and_width": np.array([1, 3]), "heads": np.array([1]), "one": np.array(1)},
+        constants={
+            "head_and_width": np.array([1, 3]),
+            "heads": np.array([1]),
+            "one": np.array(1),
+            **ends.constants,
+        },
     )
     return write_bundle(
         folder,
@@ -156,6 +166,55 @@ def write_translator(folder: Path, name: str = "en-de", max_length: int = 24) ->
             start_id=tokenizer.start_id, end_id=tokenizer.end_id, max_new_tokens=max_length
         ),
     )
+
+
+class DecoderEnds:
+    """What the graph of any decoder begins and ends with: rows in order, next tokens ranked.
+
+    The cache and what is remembered of each sentence are called `NAME` as they come in, and `NAME/rows` with a row
+    for each of the tokens' rows. What lies between makes `logits` (rows, step, vocab).
+    """
+
+    def __init__(
+        self, tokens: str, cache: Sequence[str], memory: Sequence[str] = (), vocab_size: int = 0
+    ) -> None:
+        self.inputs = [
+            helper.make_tensor_value_info("beam_idx", TensorProto.INT64, ["rows"]),
+            helper.make_tensor_value_info("logits_to_keep", TensorProto.INT64, []),
+            helper.make_tensor_value_info("top_k", TensorProto.INT64, []),
+        ]
+        self.head = [helper.make_node("Gather", [name, "beam_idx"], [f"{name}/rows"]) for name in cache]
+        for name in memory:
+            self.head += [
+                helper.make_node("Shape", [tokens], [f"{name}/rows_1"], start=0, end=1),
+                helper.make_node("Shape", [name], [f"{name}/sentences"], start=0, end=1),
+                helper.make_node("Div", [f"{name}/rows_1", f"{name}/sentences"], [f"{name}/beams"]),
+                helper.make_node("Squeeze", [f"{name}/rows_1"], [f"{name}/rows_0"]),
+                helper.make_node("Range", ["ends/zero", f"{name}/rows_0", "ends/one"], [f"{name}/all"]),
+                helper.make_node("Div", [f"{name}/all", f"{name}/beams"], [f"{name}/owners"]),
+                helper.make_node("Gather", [name, f"{name}/owners"], [f"{name}/rows"]),
+            ]
+        self.tail = [
+            helper.make_node("LogSoftmax", ["logits"], ["ends/log_probs"], axis=-1),
+            helper.make_node("Neg", ["logits_to_keep"], ["ends/kept"]),
+            helper.make_node("Reshape", ["ends/kept", "ends/vector"], ["ends/first"]),
+            helper.make_node(
+                "Slice", ["ends/log_probs", "ends/first", "ends/last", "ends/vector"], ["log_probs"]
+            ),
+            helper.make_node("Reshape", ["top_k", "ends/vector"], ["ends/top_k"]),
+            helper.make_node("TopK", ["log_probs", "ends/top_k"], ["top_log_probs", "top_ids"]),
+        ]
+        self.outputs = [
+            float_tensor("log_probs", ["rows", "kept", vocab_size]),
+            float_tensor("top_log_probs", ["rows", "kept", "top_k"]),
+            helper.make_tensor_value_info("top_ids", TensorProto.INT64, ["rows", "kept", "top_k"]),
+        ]
+        self.constants = {
+            "ends/vector": np.array([1]),
+            "ends/last": np.array([2**31 - 1]),
+            "ends/zero": np.array(0),
+            "ends/one": np.array(1),
+        }
 
 
 def write_bundle(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+from keras import ops
 
 from kzoo.layers import norms
 from kzoo.layers.attention import Attention, KeyValueCache
@@ -128,6 +129,7 @@ class TransformerBlock(keras.layers.Layer):
         memory_bias: Any = None,
         cache: KeyValueCache | None = None,
         rotation: tuple[Any, Any] | None = None,
+        memory_batch: Any = None,
         training: bool = False,
     ) -> Any:
         """Return `x` (batch, length, hidden_dim) after the block.
@@ -139,15 +141,25 @@ class TransformerBlock(keras.layers.Layer):
             memory_bias: added to the cross-attention scores.
             cache: the past that self-attention sees, extended by this call.
             rotation: turns self-attention's queries and keys; see `kzoo.layers.rotary_rotation`.
+            memory_batch: number of rows of the memory, where each serves as many rows of `x`, one after another;
+                None where each row of `x` has its own.
             training: whether dropout is on.
         """
-        arguments = (x, bias, memory, memory_bias, cache, rotation, training)
+        arguments = (x, bias, memory, memory_bias, cache, rotation, memory_batch, training)
         if self.gradient_checkpointing and training:
             return recomputed(self, self._run, *arguments)
         return self._run(*arguments)
 
     def _run(
-        self, x: Any, bias: Any, memory: Any, memory_bias: Any, cache: Any, rotation: Any, training: bool
+        self,
+        x: Any,
+        bias: Any,
+        memory: Any,
+        memory_bias: Any,
+        cache: Any,
+        rotation: Any,
+        memory_batch: Any,
+        training: bool,
     ) -> Any:
         inner = self._enter(x, self.attention_norm)
         keys, values = self.attention.keys_values(inner, cache, rotation)
@@ -157,7 +169,13 @@ class TransformerBlock(keras.layers.Layer):
         if self.cross_attention is not None:
             inner = self._enter(x, self.cross_attention_norm)
             keys, values = memory
+            length = ops.shape(inner)[1]
+            if memory_batch is not None:
+                # Rows that share a memory become one row with more queries, so that no memory is repeated.
+                inner = ops.reshape(inner, (memory_batch, -1, self.hidden_dim))
             inner = self.cross_attention(inner, keys, values, bias=memory_bias, training=training)
+            if memory_batch is not None:
+                inner = ops.reshape(inner, (-1, length, self.hidden_dim))
             x = self._leave(x, inner, self.cross_attention_scale, self.cross_attention_norm, training)
 
         inner = self.feed_forward(self._enter(x, self.feed_forward_norm), training=training)

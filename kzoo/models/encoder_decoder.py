@@ -104,11 +104,13 @@ class EncoderDecoder(Backbone):
         inputs: dict[str, Any],
         memories: Sequence[tuple[Any, Any]],
         caches: Sequence[KeyValueCache] | None = None,
+        memory_batch: Any = None,
         training: bool = False,
     ) -> dict[str, Any]:
         """Return the decoder's features of `decoder_input_ids` (batch, decoder_sequence).
 
-        `attention_mask` is the source's. With `caches`, one a block, the tokens come after those held there.
+        `attention_mask` is the source's. With `caches`, one a block, the tokens come after those held there. With
+        `memory_batch`, the number of sources, each serves as many targets, one after another.
         """
         length = ops.shape(inputs["decoder_input_ids"])[1]
         past = caches[0].length if caches is not None else 0
@@ -119,7 +121,15 @@ class EncoderDecoder(Backbone):
         hidden_states = [x]
         each_past: Sequence[KeyValueCache | None] = caches or [None] * len(self.decoder_blocks)
         for block, memory, cache in zip(self.decoder_blocks, memories, each_past, strict=True):
-            x = block(x, bias=bias, memory=memory, memory_bias=memory_bias, cache=cache, training=training)
+            x = block(
+                x,
+                bias=bias,
+                memory=memory,
+                memory_bias=memory_bias,
+                cache=cache,
+                memory_batch=memory_batch,
+                training=training,
+            )
             hidden_states.append(x)
         return {"last_hidden_state": self.leave("decoder", x, training), "hidden_states": hidden_states}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from kzoo.layers import Attention, KeyValueCache
@@ -15,16 +16,31 @@ from kzoo.models.base import TransformerModel
 Tensors = dict[str, Any]
 
 
+# What decoding says at each step besides the tokens. Shapes depend on the values of the two numbers.
+_NUMBERS = {"logits_to_keep": InputSpec((), "int64"), "top_k": InputSpec((), "int64")}
+
+
 @dataclass(frozen=True)
 class Graph:
     """A function of a model's named inputs, to be exported as one ONNX graph.
 
-    `max_length` is the most tokens that it can take, past ones included; None if there is no bound.
+    `max_length` is the most tokens that it can take, past ones included; None if there is no bound. `rankings` are
+    the outputs that say which values of another one are largest: a difference in the last bit can swap them.
     """
 
     function: Callable[[Tensors], Tensors]
     inputs: dict[str, InputSpec]
     max_length: int | None = None
+    rankings: frozenset[str] = frozenset()
+
+    def run_kept(self, feeds: Mapping[str, Any], outputs: Sequence[str]) -> Tensors:
+        """Return the outputs of these names, as tensors, which may be fed again."""
+        made = self.function({name: ops.convert_to_tensor(value) for name, value in feeds.items()})
+        return {name: made[name] for name in outputs}
+
+    def to_numpy(self, tensor: Any) -> np.ndarray:
+        """Return an output as an array."""
+        return ops.convert_to_numpy(tensor)
 
 
 def bare_graph(model: TransformerModel) -> Graph:
@@ -47,22 +63,29 @@ def _max_length(model: TransformerModel) -> int | None:
     return getattr(model.backbone.config, "max_positions", None)
 
 
-def _cache_specs(attentions: list[Attention], kind: str, length: str) -> dict[str, InputSpec]:
+def _cache_specs(attentions: list[Attention], kind: str, batch: str, length: str) -> dict[str, InputSpec]:
     return {
         f"past_key_values.{layer}{kind}.{part}": InputSpec(
-            ("batch", attention.num_key_value_heads, length, attention.head_dim), "float32"
+            (batch, attention.num_key_value_heads, length, attention.head_dim), "float32"
         )
         for layer, attention in enumerate(attentions)
         for part in ("key", "value")
     }
 
 
-def _caches(inputs: Tensors, num_layers: int, kind: str = "") -> list[KeyValueCache]:
+def _pairs(inputs: Tensors, num_layers: int, kind: str) -> list[tuple[Any, Any]]:
     return [
-        KeyValueCache(
-            inputs[f"past_key_values.{layer}{kind}.key"], inputs[f"past_key_values.{layer}{kind}.value"]
-        )
+        (inputs[f"past_key_values.{layer}{kind}.key"], inputs[f"past_key_values.{layer}{kind}.value"])
         for layer in range(num_layers)
+    ]
+
+
+def _caches(inputs: Tensors, num_layers: int, kind: str = "") -> list[KeyValueCache]:
+    """Return each layer's past, with the rows that `beam_idx` (batch,) says, in its order."""
+    beam_idx = inputs["beam_idx"]
+    return [
+        KeyValueCache(ops.take(keys, beam_idx, axis=0), ops.take(values, beam_idx, axis=0))
+        for keys, values in _pairs(inputs, num_layers, kind)
     ]
 
 
@@ -74,17 +97,25 @@ def _present(pairs: list[tuple[Any, Any]], kind: str = "") -> Tensors:
     }
 
 
-def _last_logits(model: TransformerModel, states: Any) -> Tensors:
-    """Return the logits (batch, 1, vocab_size) of the last token: decoding needs no others.
+def _next_tokens(model: TransformerModel, states: Any, inputs: Tensors) -> Tensors:
+    """Return what may follow each of the last `logits_to_keep` tokens: all that any way of decoding reads.
 
-    That of a token which is never written is hidden.
+    `log_probs` (batch, kept, vocab_size) is of the whole vocabulary, in which a token that is never written has
+    next to no probability; `top_ids` and `top_log_probs` (batch, kept, top_k) are the most probable tokens, best
+    first.
     """
     head: Any = model.head
-    logits = head({"last_hidden_state": states[:, -1:]})["logits"]
+    logits = head({"last_hidden_state": states[:, -inputs["logits_to_keep"] :]})["logits"]
     unwritten = getattr(model.backbone.config, "unwritten_id", None)
     if unwritten is not None:
         logits = logits - 1e9 * ops.one_hot(unwritten, model.backbone.config.vocab_size)
-    return {"logits": logits}
+    log_probs = ops.log_softmax(logits, axis=-1)
+    top_log_probs, top_ids = ops.top_k(log_probs, inputs["top_k"])
+    return {
+        "log_probs": log_probs,
+        "top_ids": ops.cast(top_ids, "int32"),
+        "top_log_probs": top_log_probs,
+    }
 
 
 def _causal_step(model: TransformerModel) -> Graph:
@@ -96,14 +127,16 @@ def _causal_step(model: TransformerModel) -> Graph:
         caches = _caches(inputs, len(attentions))
         features = model.backbone(inputs, caches=caches)
         present = _present([(cache.keys, cache.values) for cache in caches])
-        return {**_last_logits(model, features["last_hidden_state"]), **present}
+        return {**_next_tokens(model, features["last_hidden_state"], inputs), **present}
 
     specs = {
         "input_ids": InputSpec(("batch", "sequence"), "int64"),
         "attention_mask": InputSpec(("batch", "past+sequence"), "int64"),
-        **_cache_specs(attentions, "", "past"),
+        "beam_idx": InputSpec(("batch",), "int64"),
+        **_NUMBERS,
+        **_cache_specs(attentions, "", "past_batch", "past"),
     }
-    return Graph(step, specs, _max_length(model))
+    return Graph(step, specs, _max_length(model), frozenset({"top_ids"}))
 
 
 def _filled_masks(model: TransformerModel) -> Graph:
@@ -132,21 +165,28 @@ def _encoder(model: TransformerModel) -> Graph:
 
 
 def _decoder_step(model: TransformerModel) -> Graph:
-    """One graph for the first target token and for each later one: an empty past is the first step."""
+    """One graph for the first target token and for each later one: an empty past is the first step.
+
+    Each source serves as many targets, its beams, one after another: what they attend to is there once.
+    """
 
     blocks = model.backbone.decoder_blocks
 
     def step(inputs: Tensors) -> Tensors:
         caches = _caches(inputs, len(blocks), ".decoder")
-        memories = [(memory.keys, memory.values) for memory in _caches(inputs, len(blocks), ".encoder")]
-        states = model.backbone.decode(inputs, memories, caches)["last_hidden_state"]
+        memories = _pairs(inputs, len(blocks), ".encoder")
+        sources = ops.shape(inputs["attention_mask"])[0]
+        states = model.backbone.decode(inputs, memories, caches, memory_batch=sources)["last_hidden_state"]
         present = _present([(cache.keys, cache.values) for cache in caches], ".decoder")
-        return {**_last_logits(model, states), **present}
+        return {**_next_tokens(model, states, inputs), **present}
 
+    cross_attentions = [block.cross_attention for block in blocks]
     specs = {
-        "decoder_input_ids": InputSpec(("batch", "decoder_sequence"), "int64"),
+        "decoder_input_ids": InputSpec(("batch*beams", "decoder_sequence"), "int64"),
         "attention_mask": InputSpec(("batch", "sequence"), "int64"),
-        **_cache_specs([block.cross_attention for block in blocks], ".encoder", "sequence"),
-        **_cache_specs([block.attention for block in blocks], ".decoder", "past"),
+        "beam_idx": InputSpec(("batch*beams",), "int64"),
+        **_NUMBERS,
+        **_cache_specs(cross_attentions, ".encoder", "batch", "sequence"),
+        **_cache_specs([block.attention for block in blocks], ".decoder", "past_batch", "past"),
     }
-    return Graph(step, specs, _max_length(model))
+    return Graph(step, specs, _max_length(model), frozenset({"top_ids"}))

@@ -33,7 +33,7 @@ class Bundle:
         """Read the manifest and check size and sha256 of every file that it lists.
 
         Raises:
-            BundleError: if the folder, the manifest or a file is missing, damaged, or made by a newer kzoo.
+            BundleError: if the folder, the manifest or a file is missing, damaged, or of another format version.
         """
         folder = Path(path)
         manifest = _read_manifest(folder)
@@ -93,6 +93,11 @@ def _read_manifest(folder: Path) -> Manifest:
         raise BundleError(
             f"{folder} was made by a newer kzoo: its format version is {version}, and this one reads up to "
             f"{FORMAT_VERSION}. Upgrade: pip install --upgrade kzoo"
+        )
+    if isinstance(version, int) and version < FORMAT_VERSION:
+        raise BundleError(
+            f"{folder} was made by an older kzoo: its format version is {version}, and this one reads "
+            f"{FORMAT_VERSION}, whose graphs take and give other tensors. Export the bundle again."
         )
     try:
         return Manifest.model_validate(content)

@@ -3,81 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kzoo.errors import BundleError, KzooError
 from kzoo.runtime.bundle import Bundle
+from kzoo.runtime.caches import NEXT_TOKENS, as_past, empty_cache, vocab_size
 from kzoo.runtime.inputs import Batch, TextReader
-from kzoo.runtime.manifest import GraphSpec
 from kzoo.runtime.pipeline import Pipeline
 from kzoo.runtime.session import Session
-from kzoo.search import greedy, sample
-
-_PAST, _PRESENT = "past_key_values.", "present."
-
-
-class CachedStep:
-    """A step function (see `kzoo.search`) over a graph whose key/value cache goes in and comes out.
-
-    Args:
-        session: the graph; takes `past_key_values.*` and gives `present.*` and `logits` (batch, step, vocab).
-        tokens_name: the graph's input for token ids.
-        state: everything else that the graph takes, one row for each sequence.
-        mask_grows: whether `attention_mask` covers the tokens written so far.
-    """
-
-    def __init__(
-        self, session: Session, tokens_name: str, state: Mapping[str, np.ndarray], mask_grows: bool = False
-    ):
-        self._session = session
-        self._tokens_name = tokens_name
-        self._state = dict(state)
-        self._mask_grows = mask_grows
-
-    def __call__(self, tokens: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Append `tokens` (rows, step) to what `rows` have, and return the next logits (rows, vocab)."""
-        state = self._state
-        if not np.array_equal(rows, np.arange(len(state["attention_mask"]))):
-            state = {name: value[rows] for name, value in state.items()}
-        outputs = self._session.run({**state, self._tokens_name: tokens})
-        state |= _renamed(outputs)
-        if self._mask_grows:
-            state["attention_mask"] = np.pad(state["attention_mask"], ((0, 0), (0, 1)), constant_values=1)
-        self._state = state
-        return outputs["logits"][:, -1].astype(np.float32)
+from kzoo.search import CachedStep, Hypothesis, beam_search, greedy, sample
+from kzoo.search.steps import PRESENT
+from kzoo.text import Tokenizer
 
 
-def _renamed(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Turn a graph's `present.*` outputs into the next call's `past_key_values.*` inputs."""
-    return {
-        _PAST + name.removeprefix(_PRESENT): value
-        for name, value in outputs.items()
-        if name.startswith(_PRESENT)
-    }
+@dataclass(frozen=True)
+class _Beams:
+    """How the best continuation is searched for, and how many are wanted."""
 
+    num_beams: int
+    num_return: int | None
+    length_penalty: float
+    length_offset: float
 
-def _empty_past(graph: GraphSpec, batch: int) -> dict[str, np.ndarray]:
-    """Make the cache of step 0 from input shapes `["batch", heads, "past", head_dim]`."""
-    empty = {}
-    for tensor in graph.inputs:
-        if tensor.name.startswith(_PAST) and ".encoder." not in tensor.name:
-            match tensor.shape:
-                case [_, int(heads), _, int(head_dim)]:
-                    empty[tensor.name] = np.zeros((batch, heads, 0, head_dim), np.float32)
-                case _:
-                    raise BundleError(
-                        f"{graph.file}: input '{tensor.name}' has shape {tensor.shape}; expected "
-                        "['batch', heads, 'past', head_dim] with two numbers. Export the bundle again."
-                    )
-    return empty
+    def __post_init__(self) -> None:
+        if self.num_beams < 1:
+            raise KzooError(f"num_beams is {self.num_beams}; it must be at least 1.")
+        if self.num_return is not None and not 1 <= self.num_return <= self.num_beams:
+            raise KzooError(
+                f"num_return is {self.num_return}; it must be at least 1, and at most num_beams, which is "
+                f"{self.num_beams}."
+            )
+
+    def search(
+        self, step: CachedStep, prompts: np.ndarray, end_id: int | None, max_new_tokens: int
+    ) -> list[list[Hypothesis]]:
+        """Return each prompt's best continuations, as many as are wanted."""
+        if self.num_beams == 1:
+            ids, scores = greedy(step, prompts, end_id=end_id, max_new_tokens=max_new_tokens)
+            return [[Hypothesis(row, float(score))] for row, score in zip(ids, scores, strict=True)]
+        found = beam_search(
+            step,
+            prompts,
+            num_beams=self.num_beams,
+            end_id=end_id,
+            max_new_tokens=max_new_tokens,
+            length_penalty=self.length_penalty,
+            length_offset=self.length_offset,
+        )
+        return [hypotheses[: self.num_return or 1] for hypotheses in found]
+
+    def results(
+        self, tokenizer: Tokenizer, found: list[list[Hypothesis]], name: str
+    ) -> list[list[dict[str, Any]]]:
+        """Return `{name: text, "score": score}` for each continuation of each prompt."""
+        texts = iter(tokenizer.decode_batch([ids for hypotheses in found for ids, _ in hypotheses]))
+        return [
+            [{name: next(texts), "score": float(score)} for _, score in hypotheses] for hypotheses in found
+        ]
 
 
 class Translation(Pipeline):
     """A text for each text, by an encoder and a decoder."""
 
-    outputs = {"encoder": (), "decoder": ("logits",)}
+    outputs = {"encoder": (), "decoder": NEXT_TOKENS}
     reader: TextReader
 
     def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]):
@@ -87,37 +78,60 @@ class Translation(Pipeline):
         if self._defaults.start_id is None:
             raise BundleError(f"{bundle.folder}: the manifest has no generation.start_id. Export it again.")
 
-    def __call__(self, inputs: Any, *, max_new_tokens: int | None = None, batch_size: int = 32) -> Any:
-        """Translate each text, taking the most probable token each time.
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        num_beams: int = 1,
+        num_return: int | None = None,
+        length_penalty: float = 1.0,
+        length_offset: float = 0.0,
+        max_new_tokens: int | None = None,
+        batch_size: int = 32,
+    ) -> Any:
+        """Translate each text.
 
         Args:
             inputs: a text or a list of texts.
+            num_beams: translations kept side by side while they grow; 1 takes the most probable token each time.
+            num_return: how many translations of each text to return, `num_beams` at most; None for the best one.
+            length_penalty: with beams, a translation's score is its log-probability over
+                `((length_offset + n) / (length_offset + 1)) ** length_penalty`, for n tokens. 0 favours short
+                ones; 1 is fair.
+            length_offset: 0 takes powers of the length; 5 is the penalty of Wu et al., 2016.
             max_new_tokens: most tokens of a translation; the bundle's default if None.
             batch_size: texts run together; more is faster and takes more memory.
 
         Returns:
             `{"translation": str, "score": float}` for each text; the score is the mean log-probability of
-            the translation's tokens, 0 at best.
+            the translation's tokens, 0 at best, unless `length_penalty` says otherwise. With `num_return` a list
+            of these, best first.
 
         Raises:
-            KzooError: if an input is no string, or the list is empty.
+            KzooError: if an input is no string, the list is empty, or an argument is out of range.
         """
+        beams = _Beams(num_beams, num_return, length_penalty, length_offset)
         limit = self._defaults.max_new_tokens if max_new_tokens is None else max_new_tokens
         limit = min(limit, self.reader.max_length)
 
-        def compute(batch: Batch) -> list[dict[str, Any]]:
+        graph = self.manifest.graphs["decoder"]
+        encoder, decoder = self._sessions["encoder"], self._sessions["decoder"]
+        memory_names = [name for name in encoder.outputs if name.startswith(PRESENT)]
+
+        def compute(batch: Batch) -> list[Any]:
             mask = batch.feeds["attention_mask"]
-            memory = _renamed(self._sessions["encoder"].run(batch.feeds))
-            past = _empty_past(self.manifest.graphs["decoder"], len(mask))
-            state = {"attention_mask": mask, **memory, **past}
-            step = CachedStep(self._sessions["decoder"], "decoder_input_ids", state)
+            encoded = as_past(encoder.run_kept(batch.feeds, memory_names))
+            step = CachedStep(
+                decoder,
+                "decoder_input_ids",
+                empty_cache(graph, len(mask)),
+                vocab_size(graph),
+                memory={"attention_mask": mask, **encoded},
+            )
             start = np.full((len(mask), 1), self._defaults.start_id)
-            ids, scores = greedy(step, start, end_id=self._defaults.end_id, max_new_tokens=limit)
-            texts = self.reader.tokenizer.decode_batch(ids)
-            return [
-                {"translation": text, "score": float(score)}
-                for text, score in zip(texts, scores, strict=True)
-            ]
+            found = beams.search(step, start, self._defaults.end_id, limit)
+            results = beams.results(self.reader.tokenizer, found, "translation")
+            return [result[0] for result in results] if num_return is None else results
 
         return self._in_batches(self.reader, inputs, batch_size, compute)
 
@@ -125,7 +139,7 @@ class Translation(Pipeline):
 class TextGeneration(Pipeline):
     """What follows a text, by a causal language model."""
 
-    outputs = {"model": ("logits",)}
+    outputs = {"model": NEXT_TOKENS}
     reader: TextReader
 
     def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]):
@@ -142,6 +156,10 @@ class TextGeneration(Pipeline):
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int | None = None,
+        num_beams: int = 1,
+        num_return: int | None = None,
+        length_penalty: float = 1.0,
+        length_offset: float = 0.0,
         batch_size: int = 32,
     ) -> Any:
         """Continue each prompt.
@@ -156,10 +174,15 @@ class TextGeneration(Pipeline):
             top_k: draw among this many most probable tokens.
             top_p: draw among the fewest tokens whose probabilities add up to this.
             seed: the same seed and inputs give the same continuations.
+            num_beams: continuations kept side by side while they grow; 1 keeps one.
+            num_return: how many continuations of each prompt to return, `num_beams` at most; None for the best one.
+            length_penalty: see `Translation`; counts the continuation's tokens.
+            length_offset: see `Translation`.
             batch_size: prompts run together; more is faster and takes more memory.
 
         Returns:
-            `{"text": str}` for each prompt: the continuation without the prompt.
+            `{"text": str}` for each prompt: the continuation without the prompt. With `num_return` a list of
+            `{"text": str, "score": float}`, best first.
 
         Raises:
             KzooError: if an input is no string, the list is empty, or an argument is out of range.
@@ -168,6 +191,9 @@ class TextGeneration(Pipeline):
             raise KzooError(
                 "top_k and top_p are for drawing: give a temperature above 0 too, for example 0.8."
             )
+        if temperature != 0 and num_beams != 1:
+            raise KzooError("num_beams is for a search: leave the temperature at 0, or num_beams at 1.")
+        beams = _Beams(num_beams, num_return, length_penalty, length_offset)
         length = self.reader.max_length
         limit = self._defaults.max_new_tokens if max_new_tokens is None else max_new_tokens
         reader = TextReader(self.reader.tokenizer, length - max(1, min(limit, length // 2)), keep="last")
@@ -175,15 +201,17 @@ class TextGeneration(Pipeline):
             raise KzooError(f"seed is {seed}; it must be 0 or greater.")
         random = np.random.default_rng(seed)  # one for all batches, so that they draw different numbers
 
-        def compute(batch: Batch) -> list[dict[str, Any]]:
+        graph = self.manifest.graphs["model"]
+
+        def compute(batch: Batch) -> list[Any]:
             prompts, mask = self._left_padded(batch.feeds["input_ids"], batch.feeds["attention_mask"])
-            state = {"attention_mask": mask, **_empty_past(self.manifest.graphs["model"], len(mask))}
-            step = CachedStep(self._sessions["model"], "input_ids", state, mask_grows=True)
+            cache = empty_cache(graph, len(mask))
+            step = CachedStep(self._sessions["model"], "input_ids", cache, vocab_size(graph), mask=mask)
             end_id, room = self._defaults.end_id, min(limit, length - prompts.shape[1])
             if temperature == 0:
-                ids, _ = greedy(step, prompts, end_id=end_id, max_new_tokens=room)
+                found = beams.search(step, prompts, end_id, room)
             else:
-                ids, _ = sample(
+                ids, scores = sample(
                     step,
                     prompts,
                     end_id=end_id,
@@ -193,7 +221,9 @@ class TextGeneration(Pipeline):
                     top_p=top_p,
                     seed=random,
                 )
-            return [{"text": text} for text in self.reader.tokenizer.decode_batch(ids)]
+                found = [[Hypothesis(row, float(score))] for row, score in zip(ids, scores, strict=True)]
+            results = beams.results(self.reader.tokenizer, found, "text")
+            return [{"text": result[0]["text"]} for result in results] if num_return is None else results
 
         return self._in_batches(reader, inputs, batch_size, compute)
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kzoo.vision import ImagePreprocessing
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 TOKENIZER_FILE = "tokenizer.json"
 GOLDEN_FILE = "golden.npz"

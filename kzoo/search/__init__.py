@@ -1,5 +1,17 @@
 """Decoding over any step function, in plain numpy."""
 
-from kzoo.search.decoding import Step, generate, greedy, sample
+from kzoo.search.beams import Hypothesis, beam_search, length_penalty_of
+from kzoo.search.decoding import generate, greedy, sample
+from kzoo.search.steps import CachedStep, Runner, Step
 
-__all__ = ["Step", "generate", "greedy", "sample"]
+__all__ = [
+    "CachedStep",
+    "Hypothesis",
+    "Runner",
+    "Step",
+    "beam_search",
+    "generate",
+    "greedy",
+    "length_penalty_of",
+    "sample",
+]

@@ -7,12 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from kzoo.errors import KzooError
-
-# step(tokens, rows) -> logits. `tokens` int64 (rows, step_length) are appended to what each row has so far;
-# `rows` int64 (rows,) says which row of the previous call each one continues, so that a step function
-# reorders or shrinks its cache by `cache[rows]`; logits float32 (rows, vocab) are those of the last token.
-# The first call gets the whole prompt and rows 0, 1, 2, ...
-Step = Callable[[np.ndarray, np.ndarray], np.ndarray]
+from kzoo.search.steps import Step, check_numbers, check_prompts
 
 
 def generate(
@@ -20,6 +15,7 @@ def generate(
     prompt_ids: np.ndarray,
     *,
     choose: Callable[[np.ndarray], np.ndarray],
+    top_k: int | None,
     end_id: int | None,
     max_new_tokens: int,
 ) -> tuple[list[list[int]], np.ndarray]:
@@ -28,7 +24,8 @@ def generate(
     Args:
         step: the model, see `Step`.
         prompt_ids: int (batch, prompt_length), at least one token each. Padding is the caller's business.
-        choose: picks token ids (rows,) from logits (rows, vocab).
+        choose: picks a column (rows,) from the log-probabilities (rows, tokens) of those that the step gives.
+        top_k: how many most probable tokens are chosen from; None for all.
         end_id: the token that ends a row; None if only the limit does.
         max_new_tokens: most tokens to emit for a row, end token included.
 
@@ -39,22 +36,18 @@ def generate(
     Raises:
         KzooError: if the prompt is empty, the limit below 1, or the model's logits are not numbers.
     """
-    tokens = np.asarray(prompt_ids, np.int64)
-    if tokens.ndim != 2 or tokens.size == 0:
-        raise KzooError(
-            f"Prompts have shape {tokens.shape}; expected (batch, length), at least one token each."
-        )
-    if max_new_tokens < 1:
-        raise KzooError(f"max_new_tokens is {max_new_tokens}; it must be at least 1.")
+    tokens = check_prompts(prompt_ids, max_new_tokens)
     batch = len(tokens)
     emitted: list[list[int]] = [[] for _ in range(batch)]
     totals, counts = np.zeros(batch), np.zeros(batch)
     active = np.arange(batch)  # which prompt each row of the shrinking batch belongs to
     rows = np.arange(batch)
     for _ in range(max_new_tokens):
-        logits = step(tokens, rows)
-        chosen = choose(logits)
-        totals[active] += _log_probability(logits, chosen)
+        ids, log_probs = step(tokens, rows, top_k)
+        check_numbers(log_probs)
+        places = choose(log_probs)[:, None]
+        chosen = np.take_along_axis(ids, places, axis=1)[:, 0]
+        totals[active] += np.take_along_axis(log_probs, places, axis=1)[:, 0]
         counts[active] += 1
         rows = np.flatnonzero(chosen != end_id) if end_id is not None else np.arange(len(chosen))
         active, chosen = active[rows], chosen[rows]
@@ -62,7 +55,7 @@ def generate(
             emitted[prompt].append(int(token))
         if len(rows) == 0:
             break
-        tokens = chosen[:, None].astype(np.int64)
+        tokens = chosen[:, None]
     return emitted, (totals / counts).astype(np.float32)
 
 
@@ -72,15 +65,16 @@ def greedy(
     """Take the most probable token each time. Arguments, results and errors are those of `generate`.
 
     Example:
-        >>> def count_up(tokens, rows):
-        ...     return np.eye(10, dtype=np.float32)[tokens[:, -1] + 1]
+        >>> def count_up(tokens, rows, top_k):
+        ...     return tokens[:, -1:] + 1, np.zeros((len(tokens), 1), np.float32)
         >>> greedy(count_up, np.array([[1], [5]]), end_id=8, max_new_tokens=4)[0]
         [[2, 3, 4, 5], [6, 7]]
     """
     return generate(
         step,
         prompt_ids,
-        choose=lambda logits: logits.argmax(axis=-1),
+        choose=lambda log_probs: np.zeros(len(log_probs), np.int64),
+        top_k=1,
         end_id=end_id,
         max_new_tokens=max_new_tokens,
     )
@@ -106,8 +100,9 @@ def sample(
         seed: the same seed and prompts give the same tokens.
 
     Example:
-        >>> step = lambda tokens, rows: np.zeros((len(tokens), 5), np.float32)
-        >>> ids, _ = sample(step, np.array([[0]]), end_id=None, max_new_tokens=3, seed=0)
+        >>> def even(tokens, rows, top_k):
+        ...     return np.tile(np.arange(5), (len(tokens), 1)), np.full((len(tokens), 5), -np.log(5))
+        >>> ids, _ = sample(even, np.array([[0]]), end_id=None, max_new_tokens=3, seed=0)
         >>> len(ids[0])
         3
     """
@@ -121,45 +116,28 @@ def sample(
         raise KzooError(f"seed is {seed}; it must be 0 or greater.")
     random = np.random.default_rng(seed)
 
-    def choose(logits: np.ndarray) -> np.ndarray:
-        return _draw(logits, random.random(len(logits)), temperature, top_k, top_p)
+    def choose(log_probs: np.ndarray) -> np.ndarray:
+        return _draw(log_probs, random.random(len(log_probs)), temperature, top_p)
 
-    return generate(step, prompt_ids, choose=choose, end_id=end_id, max_new_tokens=max_new_tokens)
+    return generate(
+        step, prompt_ids, choose=choose, top_k=top_k, end_id=end_id, max_new_tokens=max_new_tokens
+    )
 
 
-def _draw(
-    logits: np.ndarray, uniform: np.ndarray, temperature: float, top_k: int | None, top_p: float | None
-) -> np.ndarray:
-    """Pick one token a row, by its place in [0, 1), from what top-k and then top-p leave."""
-    candidates = np.broadcast_to(np.arange(logits.shape[1]), logits.shape)
-    if top_k is not None and top_k < logits.shape[1]:
-        candidates = np.argpartition(-logits, top_k - 1, axis=1)[:, :top_k]
-        logits = np.take_along_axis(logits, candidates, axis=1)
-    if top_p is not None:
-        order = np.argsort(-logits, axis=1, kind="stable")
-        candidates = np.take_along_axis(candidates, order, axis=1)
-        logits = np.take_along_axis(logits, order, axis=1)
-    # The highest logit is taken off first, so that a small temperature overflows nowhere.
-    weights = np.exp((logits.astype(np.float64) - logits.max(axis=1, keepdims=True)) / temperature)
+def _draw(log_probs: np.ndarray, uniform: np.ndarray, temperature: float, top_p: float | None) -> np.ndarray:
+    """Pick one column a row, by its place in [0, 1), from what top-p leaves."""
+    order = np.argsort(-log_probs, axis=1, kind="stable") if top_p is not None else None
+    if order is not None:
+        log_probs = np.take_along_axis(log_probs, order, axis=1)
+    # The highest is taken off first, so that a small temperature overflows nowhere.
+    highest = log_probs.max(axis=1, keepdims=True)
+    weights = np.exp((log_probs.astype(np.float64) - highest) / temperature)
     cumulative = weights.cumsum(axis=1)
     if top_p is not None:
         weights[cumulative - weights >= top_p * cumulative[:, -1:]] = 0
         cumulative = weights.cumsum(axis=1)
     total = cumulative[:, -1:]
-    place = np.minimum(
-        uniform[:, None] * total, np.nextafter(total, 0)
-    )  # the product may round up to the total
+    # The product may round up to the total.
+    place = np.minimum(uniform[:, None] * total, np.nextafter(total, 0))
     picked = (cumulative <= place).sum(axis=1)
-    return np.take_along_axis(candidates, picked[:, None], axis=1)[:, 0]
-
-
-def _log_probability(logits: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """Log-softmax of `logits` (rows, vocab) at `tokens` (rows,)."""
-    highest = logits.max(axis=1)
-    with np.errstate(invalid="ignore"):  # not-a-number is reported below
-        total = np.log(np.exp(logits - highest[:, None]).sum(axis=1, dtype=np.float64)) + highest
-    if not np.isfinite(total).all():
-        raise KzooError(
-            "The model's logits are not numbers: were its weights damaged, or is float16 too small?"
-        )
-    return np.take_along_axis(logits, tokens[:, None], axis=1)[:, 0] - total
+    return picked if order is None else np.take_along_axis(order, picked[:, None], axis=1)[:, 0]

@@ -20,6 +20,11 @@ CARRIERS = {
 }
 
 
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
 def run(graph: Graph, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     assert set(inputs) == set(graph.inputs)
     for name, spec in graph.inputs.items():
@@ -29,7 +34,7 @@ def run(graph: Graph, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def empty_caches(graph: Graph, batch: int) -> dict[str, np.ndarray]:
-    sizes = {"batch": batch, "past": 0}
+    sizes = {"past_batch": batch, "past": 0}
     return {
         name: np.zeros([sizes.get(size, size) for size in spec.shape], spec.dtype)
         for name, spec in graph.inputs.items()
@@ -46,15 +51,30 @@ def past_of(results: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def decode(graph: Graph, ids: np.ndarray, name: str, steps: list[int], rest: Any) -> np.ndarray:
-    """Feed `ids` in pieces of the given sizes, and return each piece's last logits."""
-    caches, logits, seen = empty_caches(graph, len(ids)), [], 0
+    """Feed `ids` in pieces of the given sizes, and return what may follow each piece.
+
+    Between two steps the rows change places, as beams do.
+    """
+    caches, found, seen = empty_caches(graph, len(ids)), [], 0
+    order = np.arange(len(ids))
     for size in steps:
         piece = ids[:, seen : seen + size]
         seen += size
-        results = run(graph, {name: piece, **rest(seen), **caches})
+        feeds = {name: piece[order[::-1]], **rest(seen, order[::-1]), **caches}
+        feeds |= {
+            "beam_idx": np.argsort(order)[order[::-1]],
+            "logits_to_keep": np.array(1),
+            "top_k": np.array(3),
+        }
+        order = order[::-1]
+        results = run(graph, feeds)
         caches = past_of(results)
-        logits.append(results["logits"])
-    return np.concatenate(logits, axis=1)
+        log_probs = results["log_probs"]
+        top = np.take_along_axis(log_probs, results["top_ids"].astype("int64"), axis=-1)
+        np.testing.assert_array_equal(top, results["top_log_probs"])
+        np.testing.assert_array_equal(top, -np.sort(-log_probs, axis=-1)[..., :3])
+        found.append(log_probs[np.argsort(order)])
+    return np.concatenate(found, axis=1)
 
 
 @pytest.mark.parametrize("padding", ["left", "right"])
@@ -75,10 +95,10 @@ def test_cached_continuation_equals_uncached(family, padding):
         ids,
         "input_ids",
         steps,
-        lambda seen: {"attention_mask": mask[:, :seen]},
+        lambda seen, order: {"attention_mask": mask[order, :seen]},
     )
     real = mask[:, ends] == 1
-    expected = whole[:, ends][real]
+    expected = log_softmax(whole[:, ends][real])
     np.testing.assert_allclose(got[real], expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
 
 
@@ -96,10 +116,39 @@ def test_cached_translation_equals_uncached(family, knobs):
     memory = past_of(run(graphs["encoder"], source))
     rest = {"attention_mask": inputs["attention_mask"], **memory}
     got = decode(
-        graphs["decoder"], inputs["decoder_input_ids"], "decoder_input_ids", steps, lambda seen: rest
+        graphs["decoder"],
+        inputs["decoder_input_ids"],
+        "decoder_input_ids",
+        steps,
+        lambda seen, order: {name: value[order] for name, value in rest.items()},
     )
-    expected = whole[:, np.cumsum(steps) - 1]
+    expected = log_softmax(whole[:, np.cumsum(steps) - 1])
     np.testing.assert_allclose(got, expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("family", CARRIERS["seq2seq"])
+def test_beams_share_what_they_translate(family):
+    """Two rows for each source, its memory there once, give what the whole sequences give with a source each."""
+    model = shaken(tiny(family, task="seq2seq"))
+    inputs = make_inputs(model)
+    source = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    targets = np.random.default_rng(5).integers(0, 300, (6, 4)).astype("int32")
+    repeated = {name: np.repeat(value, 2, axis=0) for name, value in source.items()}
+    whole = log_softmax(outputs(model, {**repeated, "decoder_input_ids": targets})["logits"])
+    graphs = serving_graphs(model)
+    feeds = {"attention_mask": source["attention_mask"], **past_of(run(graphs["encoder"], source))}
+    first = {
+        "decoder_input_ids": targets[:, :1],
+        "beam_idx": np.zeros(6, "int64"),
+        "logits_to_keep": np.array(1),
+        "top_k": np.array(1),
+        **empty_caches(graphs["decoder"], 1),
+    }
+    caches = past_of(run(graphs["decoder"], {**feeds, **first}))
+    rest = {"decoder_input_ids": targets[:, 1:], "beam_idx": np.arange(6), "logits_to_keep": np.array(3)}
+    got = run(graphs["decoder"], {**feeds, **first, **caches, **rest})
+    expected = whole[:, 1:]
+    np.testing.assert_allclose(got["log_probs"], expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
 
 
 def test_masks_are_filled_as_the_whole_model_fills_them():

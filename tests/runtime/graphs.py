@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from kzoo.runtime import Bundle, hash_file
 from kzoo.runtime.manifest import GOLDEN_FILE, MANIFEST_FILE, GenerationDefaults, TextPreprocessing
 from kzoo.text import Tokenizer
-from tests.bundles import float_tensor, int_input, make_graph, write_bundle
+from tests.bundles import DecoderEnds, float_tensor, int_input, make_graph, write_bundle
 
 DIM = 8
 TEXTS = ["the dog runs fast", "the cat sleeps", "a bird sings in the tree", "shares fell on monday"]
@@ -171,13 +171,16 @@ def write_language_model(folder: Path, max_length: int = 32) -> tuple[Path, np.n
     tokenizer = Tokenizer.train(TEXTS, kind="bpe", vocab_size=300)
     size = tokenizer.vocab_size
     history, last = np.random.default_rng(2).normal(size=(2, size, size)).astype(np.float32)
-    past, present = ["batch", 1, "past", size], ["batch", 1, "total", size]
+    past, present = ["past_batch", 1, "past", size], ["batch", 1, "total", size]
+    caches = ["past_key_values.0.key", "past_key_values.0.value"]
+    ends = DecoderEnds("input_ids", caches, vocab_size=size)
     graph = make_graph(
         [
+            *ends.head,
             helper.make_node("Gather", ["identity", "input_ids"], ["tokens"]),
             helper.make_node("Unsqueeze", ["tokens", "axis1"], ["tokens4"]),
-            helper.make_node("Concat", ["past_key_values.0.key", "tokens4"], ["present.0.key"], axis=2),
-            helper.make_node("Concat", ["past_key_values.0.value", "tokens4"], ["present.0.value"], axis=2),
+            helper.make_node("Concat", [f"{caches[0]}/rows", "tokens4"], ["present.0.key"], axis=2),
+            helper.make_node("Concat", [f"{caches[1]}/rows", "tokens4"], ["present.0.value"], axis=2),
             helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
             helper.make_node("Unsqueeze", ["mask", "axes13"], ["mask4"]),
             helper.make_node("Mul", ["present.0.key", "mask4"], ["real"]),
@@ -185,15 +188,17 @@ def write_language_model(folder: Path, max_length: int = 32) -> tuple[Path, np.n
             helper.make_node("MatMul", ["seen", "history"], ["far"]),
             helper.make_node("MatMul", ["tokens", "last"], ["near"]),
             helper.make_node("Add", ["far", "near"], ["logits"]),
+            *ends.tail,
         ],
         inputs=[
             int_input("input_ids", "step"),
             int_input("attention_mask", "total"),
+            *ends.inputs,
             float_tensor("past_key_values.0.key", past),
             float_tensor("past_key_values.0.value", past),
         ],
         outputs=[
-            float_tensor("logits", ["batch", "step", size]),
+            *ends.outputs,
             float_tensor("present.0.key", present),
             float_tensor("present.0.value", present),
         ],
@@ -204,6 +209,7 @@ def write_language_model(folder: Path, max_length: int = 32) -> tuple[Path, np.n
             "axis1": np.array([1]),
             "axis2": np.array([2]),
             "axes13": np.array([1, 3]),
+            **ends.constants,
         },
     )
     write_bundle(
@@ -226,8 +232,8 @@ def write_copier(folder: Path, max_length: int = 40) -> Path:
     """
     tokenizer = Tokenizer.train(TEXTS, kind="bpe", vocab_size=300)
     size = tokenizer.vocab_size
-    memory, cache = ["batch", 1, "sequence", size], ["batch", 1, "past", size]
-    total = ["batch", 1, "total", size]
+    memory, cache = ["batch", 1, "sequence", size], ["past_batch", 1, "past", size]
+    total = ["rows", 1, "total", size]
     identity = np.eye(size, dtype=np.float32)
     encoder = make_graph(
         [
@@ -245,35 +251,47 @@ def write_copier(folder: Path, max_length: int = 40) -> Path:
         constants={"identity": identity, "axis1": np.array([1]), "axes13": np.array([1, 3])},
     )
     past, present = "past_key_values.0", "present.0.decoder"
+    caches = [f"{past}.decoder.{part}" for part in ("key", "value")]
+    ends = DecoderEnds("decoder_input_ids", caches, [f"{past}.encoder.value"], size)
     decoder = make_graph(
         [
+            *ends.head,
             helper.make_node("Gather", ["identity", "decoder_input_ids"], ["tokens"]),
             helper.make_node("Unsqueeze", ["tokens", "axis1"], ["tokens4"]),
-            helper.make_node("Concat", [f"{past}.decoder.key", "tokens4"], [f"{present}.key"], axis=2),
-            helper.make_node("Concat", [f"{past}.decoder.value", "tokens4"], [f"{present}.value"], axis=2),
+            helper.make_node("Concat", [f"{caches[0]}/rows", "tokens4"], [f"{present}.key"], axis=2),
+            helper.make_node("Concat", [f"{caches[1]}/rows", "tokens4"], [f"{present}.value"], axis=2),
             helper.make_node("Shape", [f"{present}.key"], ["total"], start=2, end=3),
-            helper.make_node("Sub", ["total", "axis1"], ["written"]),
+            helper.make_node("Sub", ["total", "axis1"], ["all_written"]),
+            # Beams that are not the best one may go on behind the source's end.
+            helper.make_node("Shape", [f"{past}.encoder.value"], ["length"], start=2, end=3),
+            helper.make_node("Min", ["all_written", "length"], ["written"]),
+            helper.make_node("Add", ["written", "axis1"], ["after"]),
+            helper.make_node("Sub", ["length", "axis1"], ["longest"]),
+            helper.make_node("Min", ["written", "longest"], ["place"]),
+            helper.make_node("Add", ["place", "axis1"], ["behind"]),
             # What the cache holds after the start token, against the source's first tokens.
-            helper.make_node("Slice", [f"{present}.key", "axis1", "total", "axis2"], ["held"]),
-            helper.make_node("Slice", [f"{past}.encoder.value", "axis0", "written", "axis2"], ["due"]),
+            helper.make_node("Slice", [f"{present}.key", "axis1", "after", "axis2"], ["held"]),
+            helper.make_node("Slice", [f"{past}.encoder.value/rows", "axis0", "written", "axis2"], ["due"]),
             helper.make_node("Mul", ["held", "due"], ["matches"]),
             helper.make_node("ReduceSum", ["matches", "axes123"], ["right"]),
-            helper.make_node("Cast", ["written"], ["wanted"], to=TensorProto.FLOAT),
+            helper.make_node("Cast", ["all_written"], ["wanted"], to=TensorProto.FLOAT),
             helper.make_node("Sub", ["right", "wanted"], ["lost"]),
             helper.make_node("Add", ["lost", "half"], ["factor"]),
-            helper.make_node("Slice", [f"{past}.encoder.value", "written", "total", "axis2"], ["next"]),
+            helper.make_node("Slice", [f"{past}.encoder.value/rows", "place", "behind", "axis2"], ["next"]),
             helper.make_node("Mul", ["next", "factor"], ["small"]),
             helper.make_node("Mul", ["small", "twenty"], ["large"]),
             helper.make_node("Squeeze", ["large", "axis1"], ["logits"]),
+            *ends.tail,
         ],
         inputs=[
             int_input("decoder_input_ids", "step"),
+            *ends.inputs,
             int_input("attention_mask", "sequence"),
             *(float_tensor(f"{past}.encoder.{part}", memory) for part in ("key", "value")),
             *(float_tensor(f"{past}.decoder.{part}", cache) for part in ("key", "value")),
         ],
         outputs=[
-            float_tensor("logits", ["batch", "step", size]),
+            *ends.outputs,
             *(float_tensor(f"{present}.{part}", total) for part in ("key", "value")),
         ],
         constants={
@@ -284,6 +302,7 @@ def write_copier(folder: Path, max_length: int = 40) -> Path:
             "axes123": np.array([1, 2, 3]),
             "half": np.array(0.5, np.float32),
             "twenty": np.array(20, np.float32),
+            **ends.constants,
         },
     )
     return write_bundle(

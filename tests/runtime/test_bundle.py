@@ -91,9 +91,14 @@ def test_huge_manifest_is_not_read(bundle):
 
 
 def test_newer_format_is_told_before_unknown_fields(bundle):
-    edit(bundle, format_version=2, something_new={})
+    edit(bundle, format_version=3, something_new={})
     message = refused(bundle)
     assert "newer kzoo" in message and "pip install --upgrade kzoo" in message
+
+
+def test_an_older_format_is_refused(bundle):
+    edit(bundle, format_version=1)
+    assert "an older kzoo: its format version is 1, and this one reads 2" in refused(bundle)
 
 
 @pytest.mark.parametrize(

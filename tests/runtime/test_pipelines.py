@@ -365,13 +365,13 @@ def test_generation_never_exceeds_the_models_length(tmp_path):
     folder, _, _ = write_language_model(tmp_path / "lm", max_length=10)
     edit(folder, generation={"start_id": 1, "end_id": None})
     generate = kzoo.load(folder)
-    run, lengths = generate._sessions["model"].run, []
+    run, lengths = generate._sessions["model"].run_kept, []
 
-    def watched(feeds):
+    def watched(feeds, outputs):
         lengths.append(feeds["attention_mask"].shape[1])
-        return run(feeds)
+        return run(feeds, outputs)
 
-    generate._sessions["model"].run = watched
+    generate._sessions["model"].run_kept = watched
     with pytest.warns(TruncationWarning):
         generate("abcdefghijkl", max_new_tokens=500)
     assert max(lengths) == 9  # the tenth token is the last that is written, and is not read again
@@ -406,7 +406,9 @@ def test_verify_names_the_output_that_differs(bundle):
         arrays["first/model/output/logits"][1, 2] += 0.5
 
     rewrite_golden(bundle, change)
-    with pytest.raises(BundleError, match=r"case 'first', output 'logits' of graph 'model' differs by 0\.5.*at \(1, 2\)"):
+    with pytest.raises(
+        BundleError, match=r"case 'first', output 'logits' of graph 'model' differs by 0\.5.*at \(1, 2\)"
+    ):
         kzoo.load(bundle).verify()
 
 
@@ -503,7 +505,13 @@ def test_wrong_graphs_and_outputs(bundle):
 def test_cache_of_unknown_size(tmp_path):
     folder, _, _ = write_language_model(tmp_path / "lm")
     graphs = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["graphs"]
-    graphs["model"]["inputs"][2]["shape"] = ["batch", "heads", "past", "dim"]
+    shapes = {tensor["name"]: tensor for side in ("inputs", "outputs") for tensor in graphs["model"][side]}
+    shapes["past_key_values.0.key"]["shape"] = ["batch", "heads", "past", "dim"]
     edit(folder, graphs=graphs)
     with pytest.raises(BundleError, match=r"past_key_values\.0\.key"):
+        kzoo.load(folder)("dog")
+    shapes["past_key_values.0.key"]["shape"] = ["batch", 1, "past", 8]
+    shapes["log_probs"]["shape"] = ["rows", "kept", "vocab"]
+    edit(folder, graphs=graphs)
+    with pytest.raises(BundleError, match="does not say how many tokens"):
         kzoo.load(folder)("dog")

@@ -3,31 +3,7 @@ import pytest
 
 from kzoo.errors import KzooError
 from kzoo.search import greedy, sample
-
-VOCAB, END = 12, 11
-
-
-class Remembering:
-    """A model with a cache: logits depend on all tokens that a row has seen, and so on how rows are kept."""
-
-    def __init__(self, seed=0):
-        self.weights = np.random.default_rng(seed).normal(size=(40, VOCAB, VOCAB)).astype(np.float32)
-        self.cache = None
-        self.sizes = []
-
-    def __call__(self, tokens, rows):
-        assert tokens.dtype == np.int64 and rows.dtype == np.int64
-        self.sizes.append(len(tokens))
-        self.cache = tokens if self.cache is None else np.concatenate([self.cache[rows], tokens], axis=1)
-        return self.logits(self.cache)
-
-    def logits(self, tokens):
-        return np.stack([self.weights[np.arange(len(row)), row].sum(axis=0) for row in tokens])
-
-
-def log_softmax(logits):
-    shifted = logits.astype(np.float64) - logits.max()
-    return shifted - np.log(np.exp(shifted).sum())
+from tests.search.models import END, VOCAB, Remembering, log_softmax, ranked
 
 
 def greedy_by_hand(model, prompt, limit):
@@ -56,8 +32,8 @@ def test_greedy_in_a_shrinking_batch_is_greedy_one_by_one():
 
 
 def test_end_token_ends_the_loop_and_is_not_returned():
-    def ends(tokens, rows):
-        return np.eye(VOCAB, dtype=np.float32)[[END] * len(tokens)]
+    def ends(tokens, rows, top_k):
+        return ranked(np.eye(VOCAB, dtype=np.float32)[[END] * len(tokens)], top_k)
 
     ids, scores = greedy(ends, np.array([[1], [2]]), end_id=END, max_new_tokens=100)
     assert ids == [[], []]
@@ -92,8 +68,8 @@ PROBABILITIES = np.array([0.05, 0.4, 0.1, 0.25, 0.2])
 
 
 def frequencies(**options):
-    def step(tokens, rows):
-        return np.log(np.tile(PROBABILITIES, (len(tokens), 1))).astype(np.float32)
+    def step(tokens, rows, top_k):
+        return ranked(np.log(np.tile(PROBABILITIES, (len(tokens), 1))), top_k)
 
     ids, _ = sample(step, np.zeros((20_000, 1), int), end_id=None, max_new_tokens=1, seed=0, **options)
     return np.bincount(np.ravel(ids), minlength=5) / 20_000
@@ -128,8 +104,8 @@ def test_top_k_and_top_p_together():
 
 
 def test_score_is_under_the_models_own_distribution():
-    def step(tokens, rows):
-        return np.log(PROBABILITIES[None]).astype(np.float32)
+    def step(tokens, rows, top_k):
+        return ranked(np.log(PROBABILITIES[None]), top_k)
 
     ids, scores = sample(
         step, np.array([[0]]), end_id=None, max_new_tokens=1, seed=0, temperature=0.1, top_k=2
@@ -163,8 +139,8 @@ def test_arguments_out_of_range():
 
 @pytest.mark.filterwarnings("error")
 def test_logits_that_are_no_numbers():
-    def broken(tokens, rows):
-        return np.full((len(tokens), VOCAB), np.nan, np.float32)
+    def broken(tokens, rows, top_k):
+        return ranked(np.full((len(tokens), VOCAB), np.nan, np.float32), top_k)
 
     with pytest.raises(KzooError, match="not numbers"):
         greedy(broken, np.array([[1]]), end_id=END, max_new_tokens=3)
