@@ -29,7 +29,7 @@ class GraphEditor:
         self._weights = dict(weights)
         self._shapes = shapes
         self._constants = {tensor.name: tensor for tensor in proto.graph.initializer}
-        self._outputs = {value.name for value in proto.graph.output}
+        self.outputs = {value.name for value in proto.graph.output}
         self._inputs = {value.name: value for value in proto.graph.input}
         self.inputs = self._inputs.keys() - weights.keys()
         self._makers: dict[str, onnx.NodeProto] = {}
@@ -49,13 +49,15 @@ class GraphEditor:
 
     def is_private(self, tensor: str) -> bool:
         """Return whether one node alone reads a tensor."""
-        return self._readers[tensor] == 1 and tensor not in self._outputs
+        return self._readers[tensor] == 1 and tensor not in self.outputs
+
+    def weight_shape(self, tensor: str) -> list[int]:
+        """Return a weight's shape."""
+        return [dim.dim_value for dim in self._inputs[tensor].type.tensor_type.shape.dim]
 
     def weight_rank(self, tensor: str) -> int | None:
         """Return a weight's number of dimensions; None if the tensor is no weight."""
-        if tensor not in self._weights:
-            return None
-        return len(self._inputs[tensor].type.tensor_type.shape.dim)
+        return len(self.weight_shape(tensor)) if tensor in self._weights else None
 
     def shape(self, tensor: str) -> list[int | None] | None:
         """Return what is known of a tensor's shape."""
@@ -98,15 +100,34 @@ class GraphEditor:
         del self.nodes[self._index(node)]
         self._leave(node)
 
+    def redirect(self, node: onnx.NodeProto, tensor: str) -> None:
+        """Let those who read a node's output read another tensor instead, and take the node out."""
+        old = node.output[0]
+        for reader in self.nodes:
+            if old in reader.input:
+                self._readers.subtract([name for name in reader.input if name])
+                reader.input[:] = [tensor if name == old else name for name in reader.input]
+                self._readers.update(name for name in reader.input if name)
+        self._drop_unread(old)
+
+    def reshaped(self, name: str, shape: list[int]) -> str:
+        """Return the name of a weight that is another in a different shape."""
+        new = f"{name}:{'x'.join(map(str, shape))}"
+        if new not in self._weights:
+            self._weights[new] = self._weights[name]
+            dtype = self._inputs[name].type.tensor_type.elem_type
+            self._inputs[new] = onnx.helper.make_tensor_value_info(new, dtype, shape)
+        return new
+
     def pack(self, names: tuple[str, ...]) -> str:
         """Return the name of one weight that holds others side by side along their last axis."""
         packed = "+".join(names)
         if packed not in self._weights:
             self._weights[packed] = tuple(index for name in names for index in self._weights[name])
-            first = self._inputs[names[0]].type.tensor_type
-            sizes = [dim.dim_value for dim in first.shape.dim]
-            sizes[-1] = sum(self._inputs[name].type.tensor_type.shape.dim[-1].dim_value for name in names)
-            self._inputs[packed] = onnx.helper.make_tensor_value_info(packed, first.elem_type, sizes)
+            sizes = self.weight_shape(names[0])
+            sizes[-1] = sum(self.weight_shape(name)[-1] for name in names)
+            dtype = self._inputs[names[0]].type.tensor_type.elem_type
+            self._inputs[packed] = onnx.helper.make_tensor_value_info(packed, dtype, sizes)
         return packed
 
     def finish(self) -> dict[str, tuple[int, ...]]:
@@ -114,7 +135,7 @@ class GraphEditor:
         for node in reversed(list(self.nodes)):
             for tensor in node.output:
                 self._drop_unread(tensor)
-        read = {name for node in self.nodes for name in node.input} | self._outputs
+        read = {name for node in self.nodes for name in node.input} | self.outputs
         graph = self.proto.graph
         weights = {name: indices for name, indices in self._weights.items() if name in read}
         inputs = [value for name, value in self._inputs.items() if name in self.inputs or name in weights]
@@ -137,7 +158,7 @@ class GraphEditor:
     def _drop_unread(self, tensor: str) -> None:
         """Remove the node that makes a tensor if nothing that it makes is read, and so on upwards."""
         node = self._makers.get(tensor)
-        if node is None or any(self._readers[name] or name in self._outputs for name in node.output):
+        if node is None or any(self._readers[name] or name in self.outputs for name in node.output):
             return
         self.remove(node)
         for name in node.input:

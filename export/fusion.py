@@ -17,9 +17,6 @@ from kzoo.export.editing import GraphEditor, Shapes
 from kzoo.export.markers import OWN_DOMAIN, RUNTIME_DOMAIN
 from kzoo.export.skeleton import Skeleton
 
-# A bias at least as low hides a key. (The mask of a half-precision model may not go further down.)
-_HIDING = -1e4
-
 FUSED = (
     "Attention",
     "MultiHeadAttention",
@@ -31,6 +28,7 @@ FUSED = (
     "BiasGelu",
     "Gelu",
     "FastGelu",
+    "QuickGelu",
 )
 
 
@@ -91,7 +89,12 @@ def _fuse_attention(graph: GraphEditor, node: onnx.NodeProto) -> None:
 def _write_packed(graph: GraphEditor, node: onnx.NodeProto, parts: list[Any], mask: str, bias: str) -> None:
     """One node from the states that all three come from: their matrices lie side by side in one weight."""
     matrix = graph.pack(tuple(part.matrix for part in parts))
-    shift = graph.pack(tuple(part.bias for part in parts)) if parts[0].bias else ""
+    if parts[0].bias:
+        shift = graph.pack(tuple(part.bias for part in parts))
+    else:
+        # The runtime's CPU kernel reads a bias whether there is one or not.
+        width = sum(graph.weight_shape(part.matrix)[-1] for part in parts)
+        shift = graph.constant(f"kzoo/zeros_{width}", np.zeros(width), "float32")
     inputs = [parts[0].source, matrix, shift, mask, "", bias]
     graph.replace(node, _runtime_node("Attention", inputs, node, **_attention_attributes(node, mask)))
 
@@ -125,7 +128,8 @@ def _mask_or_bias(graph: GraphEditor, node: onnx.NodeProto) -> tuple[str, str, s
         return "", "", ""
     bias = node.input[3]
     mask = _padding_mask(graph, bias)
-    if mask is not None:
+    shape = _attribute(node, "bias_shape")
+    if mask is not None and shape[1:3] == [1, 1]:
         name = f"{mask}__int32"
         graph.once(
             name,
@@ -133,9 +137,6 @@ def _mask_or_bias(graph: GraphEditor, node: onnx.NodeProto) -> tuple[str, str, s
             node,
         )
         return name, "", ""
-    shape = graph.shape(bias)
-    if shape is None or len(shape) != 4:
-        return "", "", "its bias has an unknown number of axes"
     if shape[2] == 1 or shape[3] == 1:
         return "", "", "its bias is the same for all queries, and is no mask of padding"
     return "", bias, ""
@@ -147,7 +148,7 @@ def _padding_mask(graph: GraphEditor, bias: str) -> str | None:
     while (step := graph.maker(tensor, "Unsqueeze")) is not None:
         tensor = step.input[0]
     product = graph.maker(tensor, "Mul")
-    if product is None or graph.shape(bias) is None or graph.shape(bias)[1:3] != [1, 1]:
+    if product is None:
         return None
     hidden, factor = product.input
     value = graph.value(factor)
@@ -227,7 +228,48 @@ def _write_out(graph: GraphEditor, node: onnx.NodeProto) -> None:
     graph.replace(node, onnx.helper.make_node("Reshape", [attended, target], node.output, name=name))
 
 
-# Biases and residuals
+# Reshapes
+
+
+def _fold_reshape(graph: GraphEditor, node: onnx.NodeProto) -> None:
+    """Reshape a weight when it is stored, and no tensor twice in order to come back where it was."""
+    target = graph.value(node.input[1]) if node.op_type == "Reshape" else None
+    if target is None:
+        return
+    source = node.input[0]
+    if graph.weight_rank(source) is not None and all(size > 0 for size in target):
+        graph.redirect(node, graph.reshaped(source, [int(size) for size in target]))
+        return
+    before = graph.maker(source, "Reshape")
+    shape = None if before is None else graph.shape(before.input[0])
+    kept = None if before is None else graph.value(before.input[1])
+    if before is None or shape is None or kept is None or node.output[0] in graph.outputs:
+        return
+    # (batch, length, width) split into heads, and joined again.
+    splits = len(shape) == 3 and len(kept) == 4 and kept[1] == 0 and kept[2] * kept[3] == shape[2]
+    if splits and len(target) == 3 and target[1] == 0 and target[2] == shape[2]:
+        graph.redirect(node, before.input[0])
+
+
+# Activations, biases and residuals
+
+
+def _fuse_sigmoid_product(graph: GraphEditor, node: onnx.NodeProto) -> None:
+    """x * sigmoid(alpha * x): SiLU, and the quick approximation of GELU."""
+    if node.op_type != "Mul":
+        return
+    for x, gate in (node.input, reversed(node.input)):
+        sigmoid = graph.maker(gate, "Sigmoid")
+        if sigmoid is None or not graph.is_private(gate):
+            continue
+        scaled = graph.maker(sigmoid.input[0], "Mul")
+        if sigmoid.input[0] == x:
+            graph.replace(node, _runtime_node("QuickGelu", [x], node, alpha=1.0))
+            return
+        factors = [] if scaled is None else [_scalar(graph, other) for other in scaled.input if other != x]
+        if scaled is not None and x in scaled.input and len(factors) == 1 and isinstance(factors[0], float):
+            graph.replace(node, _runtime_node("QuickGelu", [x], node, alpha=factors[0]))
+            return
 
 
 def _fuse_bias_gelu(graph: GraphEditor, node: onnx.NodeProto) -> None:
@@ -316,7 +358,9 @@ def _counts_from_zero(graph: GraphEditor, positions: str, ids: str) -> bool:
 
 
 _RULES: tuple[Callable[[GraphEditor, onnx.NodeProto], None], ...] = (
+    _fold_reshape,
     _fuse_attention,
+    _fuse_sigmoid_product,
     _fuse_bias_gelu,
     _fuse_embeddings,
     _fuse_residual,

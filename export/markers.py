@@ -104,6 +104,9 @@ class _Tracer:
         yield backend.numpy, "reshape", self.reshape
         yield backend.core, "shape", self.shape
         yield backend, "shape", self.shape
+        yield backend.nn, "dot_product_attention", self.dot_product_attention
+        yield keras.layers.MultiHeadAttention, "_compute_attention", self.multi_head_attention
+        yield keras.layers.EinsumDense, "call", self.einsum_dense
         yield Attention, "_attend", self.attention
 
     def here(self, *tensors: Any, dtype: Any = tf.float32) -> bool:
@@ -244,15 +247,145 @@ class _Tracer:
         """Mark what runs from heads' queries, keys, values and bias to the heads' results."""
 
         def attend(layer: Attention, query: Any, keys: Any, values: Any, bias: Any, training: bool) -> Any:
-            given = [query, keys, values] if bias is None else [query, keys, values, bias]
-            if not self.here(*given) or layer.num_heads != layer.num_key_value_heads:
+            if not self.can_attend(query, keys, values, bias):
                 return original(layer, query, keys, values, bias, training)
-            attributes = {"num_heads": layer.num_heads, "scale": layer.scale}
-            shape = [query.shape[0], query.shape[2], layer.num_heads * layer.head_dim]
-            sources: list[Any] = [(query, 0), (query, 2), None]
-            return self.mark(Marked("Attention", OWN_DOMAIN, attributes), given, shape, sources)
+            return self.attend(query, keys, values, bias, layer.scale)
 
         return attend
+
+    def multi_head_attention(self, original: Any) -> Any:
+        """Mark that of Keras' own layer, and of those that inherit from it."""
+
+        def compute_attention(
+            layer: Any,
+            query: Any,
+            key: Any,
+            value: Any,
+            attention_mask: Any = None,
+            training: Any = None,
+            return_attention_scores: bool = False,
+            use_causal_mask: bool = False,
+        ) -> Any:
+            given = (query, key, value, attention_mask, training, return_attention_scores, use_causal_mask)
+            uncommon = training or return_attention_scores or (use_causal_mask and attention_mask is None)
+            if uncommon or len(query.shape) != 4:
+                return original(layer, *given)
+            bias, shown = None, None
+            if attention_mask is not None:
+                mask = _tensor(attention_mask)
+                mask = mask[:, None] if mask.shape.rank == 3 else mask
+                mask = mask if mask.dtype == tf.bool else mask > tf.cast(0.5, mask.dtype)
+                bias = _hidden(mask)
+                # Where its dropout keeps it from the backend's attention, the layer gives 0 for a row without keys.
+                shown = tf.cast(tf.reduce_any(mask, -1), tf.float32) if layer._dropout > 0.0 else None
+            result = self.from_heads(query, key, value, bias, layer._inverse_sqrt_key_dim)
+            if result is None:
+                return original(layer, *given)
+            return (result if shown is None else result * shown[:, 0, :, None, None]), None
+
+        return compute_attention
+
+    def dot_product_attention(self, original: Any) -> Any:
+        """Mark `keras.ops.dot_product_attention`."""
+
+        def dot_product_attention(
+            query: Any,
+            key: Any,
+            value: Any,
+            bias: Any = None,
+            mask: Any = None,
+            scale: Any = None,
+            is_causal: bool = False,
+            **options: Any,
+        ) -> Any:
+            scores = bias
+            if not any(options.values()) and not is_causal and (bias is None or mask is None):
+                scores = _hidden(tf.cast(mask, tf.bool)) if mask is not None else bias
+                factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+                result = self.from_heads(query, key, value, scores, factor)
+                if result is not None:
+                    return result
+            return original(query, key, value, bias, mask, scale, is_causal, **options)
+
+        return dot_product_attention
+
+    def from_heads(self, query: Any, keys: Any, values: Any, bias: Any, scale: Any) -> Any:
+        """Return the results (batch, length, num_heads, head_dim) from tensors of that order; None if unknown."""
+        if any(not isinstance(x, tf.Tensor) or x.shape.rank != 4 for x in (query, keys, values)):
+            return None
+        turned = [tf.transpose(x, (0, 2, 1, 3)) for x in (query, keys, values)]
+        if not isinstance(scale, float) or not self.can_attend(*turned, bias):
+            return None
+        attended = self.attend(*turned, bias, scale)
+        return keras.ops.reshape(attended, (-1, keras.ops.shape(attended)[1], *values.shape[2:]))
+
+    def can_attend(self, query: Any, keys: Any, values: Any, bias: Any) -> bool:
+        """Return whether the tensors (batch, num_heads, length, head_dim) are such as the runtime's operator takes."""
+        given = [query, keys, values] if bias is None else [query, keys, values, bias]
+        if not self.here(*given) or any(tensor.shape.rank != 4 for tensor in given):
+            return False
+        heads = {tensor.shape[1] for tensor in given[:3]}
+        return len(heads) == 1 and None not in {*heads, query.shape[3], values.shape[3]}
+
+    def attend(self, query: Any, keys: Any, values: Any, bias: Any, scale: float) -> Any:
+        """Return the results of all heads side by side (batch, query_length, num_heads * head_dim)."""
+        attributes = {"num_heads": query.shape[1], "scale": float(scale)}
+        given = [query, keys, values]
+        if bias is not None:
+            given.append(bias)
+            attributes |= {"bias_shape": [-1 if size is None else size for size in bias.shape]}
+        shape = [query.shape[0], query.shape[2], query.shape[1] * values.shape[3]]
+        sources: list[Any] = [(query, 0), (query, 2), None]
+        return self.mark(Marked("Attention", OWN_DOMAIN, attributes), given, shape, sources)
+
+    def einsum_dense(self, original: Any) -> Any:
+        """Mark the product with a matrix that splits the last axis into heads, or joins them."""
+
+        def call(layer: Any, inputs: Any, training: Any = None) -> Any:
+            kernel = _tensor(layer.kernel)
+            contracted = _contracted_axes(layer.equation)
+            if (
+                not self.here(inputs, kernel)
+                or contracted is None
+                or layer.lora_enabled
+                or None in inputs.shape[-contracted:]
+            ):
+                return original(layer, inputs, training=training)
+            width = math.prod(inputs.shape[-contracted:])
+            kept = range(inputs.shape.rank - contracted)
+            sizes = keras.ops.shape(inputs)
+            x = (
+                inputs
+                if contracted == 1
+                else keras.ops.reshape(inputs, (*[sizes[axis] for axis in kept], width))
+            )
+            made = kernel.shape.as_list()[contracted:]
+            x = keras.ops.matmul(x, tf.reshape(kernel, (width, math.prod(made))))
+            if layer.bias is not None:
+                bias = _tensor(layer.bias)
+                bias = bias if bias.shape.as_list() == made else tf.broadcast_to(bias, made)
+                x = x + tf.reshape(bias, (math.prod(made),))
+            if len(made) > 1:
+                x = keras.ops.reshape(x, (*[sizes[axis] for axis in kept], *made))
+            return x if layer.activation is None else layer.activation(x)
+
+        return call
+
+
+def _contracted_axes(equation: str) -> int | None:
+    """Return how many of the last axes an equation such as `abc,cde->abde` sums over; None for any other kind."""
+    left, _, right = equation.partition("->")
+    inputs, _, kernel = left.partition(",")
+    for count in (1, 2):
+        kept, summed = inputs[:-count], inputs[-count:]
+        if kept and kernel.startswith(summed) and right == kept + kernel[count:] and "." not in equation:
+            return count
+    return None
+
+
+def _hidden(mask: Any) -> Any:
+    """Return a bias that hides what a mask does not show, in the form that `kzoo.export.fusion` knows."""
+    return (1.0 - tf.cast(mask, tf.float32)) * -1e9
 
 
 _INTEGERS = (tf.int32, tf.int64)

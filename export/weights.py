@@ -31,17 +31,10 @@ _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight of a graph: one Keras variable, or several side by side along their last axis."""
+    """A weight of a graph: one Keras variable, or several side by side along their last axis, of a shape of its own."""
 
     variables: tuple[Any, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape."""
-        shapes = [tuple(variable.shape) for variable in self.variables]
-        if len(shapes) == 1:
-            return shapes[0]
-        return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
+    shape: tuple[int, ...]
 
     @property
     def dtype(self) -> np.dtype:
@@ -62,8 +55,10 @@ class Weight:
     def read(self) -> np.ndarray:
         """Return its value, copied from the model's."""
         arrays = [keras.ops.convert_to_numpy(variable.value) for variable in self.variables]
-        joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
-        return np.ascontiguousarray(joined, self.dtype).reshape(self.shape)
+        if len(arrays) == 1:
+            return np.ascontiguousarray(arrays[0], self.dtype).reshape(self.shape)
+        parts = [array.reshape(*self.shape[:-1], -1) for array in arrays]
+        return np.concatenate(parts, axis=-1, dtype=self.dtype)
 
 
 def declare(
@@ -82,8 +77,10 @@ def declare(
     """
     declared: dict[str, Weight] = {}
     names = {}
+    shapes = {value.name: value.type.tensor_type.shape for value in proto.graph.input}
     for name, indices in weights.items():
-        weight = Weight(tuple(variables[index] for index in indices))
+        shape = tuple(size.dim_value for size in shapes[name].dim)
+        weight = Weight(tuple(variables[index] for index in indices), shape)
         path = weight.path
         names[name] = path if path not in declared else "_".join([path, *map(str, indices)])
         declared[names[name]] = weight
@@ -96,20 +93,6 @@ def declare(
         dtype = onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
         proto.graph.initializer.append(onnx.TensorProto(name=name, data_type=dtype, dims=weight.shape))
     return declared
-
-
-def fill(proto: onnx.ModelProto, weights: Mapping[str, tuple[int, ...]], variables: list[Any]) -> None:
-    """Turn a graph's weight inputs into initializers with all their values, for what changes them.
-
-    Args:
-        proto: as for `declare`.
-        weights: as for `declare`.
-        variables: as for `declare`.
-    """
-    declared = declare(proto, weights, variables)
-    for tensor in proto.graph.initializer:
-        if tensor.name in declared:
-            tensor.raw_data = declared[tensor.name].read().tobytes()
 
 
 def _joint_path(paths: list[str]) -> str:
