@@ -29,7 +29,7 @@ from kzoo.export.verification import (
     token_limits,
     verify_graph,
 )
-from kzoo.export.weights import fill, save
+from kzoo.export.weights import declare, save
 from kzoo.models import TransformerModel
 from kzoo.models.graphs import Graph
 from kzoo.replace import refuse_other_contents, replacing
@@ -201,9 +201,9 @@ class _Export:
         self.output_shapes[role] = name_output_axes(cases, graph)
         with self._stage(f"writing {path.name}"):
             _name_outputs(skeleton.model, self.output_shapes[role])
-            fill(skeleton.model, skeleton.weights, self.model.variables)
-            save(skeleton.model, path)
-            _check(path)
+            _check(skeleton.model)
+            weights = declare(skeleton.model, skeleton.weights, self.model.variables)
+            save(skeleton.model, path, weights)
         with self._stage(f"verifying {path.name}"):
             differences = verify_graph(path, cases, self.tolerance, graph.rankings)
         self.reports[role] = describe(path, skeleton, differences, [case.name for case in cases], refused)
@@ -247,9 +247,9 @@ class _Export:
         )
 
 
-def _check(path: pathlib.Path) -> None:
+def _check(graph: onnx.ModelProto | pathlib.Path) -> None:
     try:
-        onnx.checker.check_model(str(path))
+        onnx.checker.check_model(graph if isinstance(graph, onnx.ModelProto) else str(graph))
     except onnx.checker.ValidationError as error:
         raise ExportError(f"The converted graph is not valid ONNX: {error}") from error
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 import kzoo
 from kzoo.errors import ExportError, VerificationError
-from kzoo.export import exporter, verification, weights
+from kzoo.export import verification, weights
 from kzoo.models import TransformerModel
 
 
@@ -70,18 +70,32 @@ def test_a_nan_where_keras_has_a_number_is_an_error(
     assert not any(tmp_path.iterdir())
 
 
-def test_a_disk_that_fills_up_leaves_the_old_bundle(
-    model: TransformerModel, bundle: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def quota() -> Iterator[None]:
+    """No file may grow beyond 10,000 bytes: writing fails in the middle of one, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["one file", "weights beside"])
+def test_a_disk_that_fills_up_leaves_what_was_there(
+    model: TransformerModel,
+    bundle: pathlib.Path,
+    beside: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
+    if beside:
+        monkeypatch.setattr(weights, "EXTERNAL_DATA_BYTES", 1000)
+    lone = bundle.parent / "model.onnx"
+    model.export(lone)
     before = contents(bundle.parent)
-
-    def full(proto: object, path: pathlib.Path) -> None:
-        path.write_bytes(b"half of a gra")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(exporter, "save", full)
-    with pytest.raises(ExportError, match=r"No space left on device.*untouched"):
-        model.export(bundle)
+    request.getfixturevalue("quota")
+    for target in (bundle, lone, bundle.parent / "new" / "bundle"):
+        with pytest.raises(ExportError, match=r"Writing .* failed: File too large.*untouched"):
+            model.export(target)
     assert contents(bundle.parent) == before
 
 
