@@ -197,7 +197,7 @@ def test_nan_is_any_answer_only_in_rows_of_nothing_but_padding(tmp_path: pathlib
     assert verify_graph(path, [fine], 1e-4)["taken"].absolute == 0
     with pytest.raises(VerificationError, match=r"at \(1, 0\), .*: 0 against nan; 2 of 4 values"):
         verify_graph(path, [Case("", {"given": given}, {"taken": expected}, ("none", "left"))], 1e-4)
-    with pytest.raises(VerificationError, match=r"at \(0, 0\)"):
+    with pytest.raises(VerificationError, match=r"at \(1, 0\), in a row not padded: nan against 0"):
         verify_graph(path, [Case("", {"given": expected}, {"taken": given}, ("full", "none"))], 1e-4)
 
 
