@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pathlib
 import pickle
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 
 from kzoo.errors import ExportError
 from kzoo.export.conversion import convert
-from kzoo.export.handover import REQUEST, RESULT, WEIGHTS, Request
+from kzoo.export.handover import KERASHUB_UTILS, REQUEST, RESULT, WEIGHTS, Request
 from kzoo.export.signatures import Signature, model_graphs
 from kzoo.export.skeleton import Skeleton
 
@@ -19,6 +20,8 @@ from kzoo.export.skeleton import Skeleton
 def _rebuild(request: Request, weights: pathlib.Path) -> keras.Model:
     # The config is the parent's own model, so its lambdas are as trusted as its code.
     keras.config.enable_unsafe_deserialization()
+    if request.fused_attention:
+        _attend_fused()
     try:
         model = keras.saving.deserialize_keras_object(request.config, custom_objects=request.custom_objects)
         if request.signature is not None and not model.built:
@@ -30,6 +33,14 @@ def _rebuild(request: Request, weights: pathlib.Path) -> keras.Model:
             "Give each custom layer a get_config() that returns its constructor's arguments."
         ) from error
     return model
+
+
+def _attend_fused() -> None:
+    """Let KerasHub's layers attend here as on the model's own backend."""
+    own = importlib.import_module(KERASHUB_UTILS).fused_attention_op_available
+    for name, module in list(sys.modules.items()):
+        if name.startswith("keras_hub.") and vars(module).get(own.__name__) is own:
+            setattr(module, own.__name__, lambda: True)
 
 
 def _call_once(model: keras.Model, signature: Signature) -> None:

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from kzoo.errors import ExportError
 from kzoo.export.fusion import Shapes, fuse
+from kzoo.export.handlers import register_handlers
 from kzoo.export.markers import OWN_DOMAIN, RUNTIME_DOMAIN, marking, write_node
 from kzoo.export.skeleton import Skeleton
 from kzoo.models.graphs import Graph
@@ -172,32 +173,12 @@ def _quiet() -> Iterator[None]:
 
 
 def _mend_tf2onnx() -> None:
-    """Give tf2onnx 1.17 what it lacks: names that NumPy 2 dropped, and the `Erfc` of TensorFlow 2.21's exact GELU."""
+    """Give tf2onnx 1.17 what it lacks: names that NumPy 2 dropped, and operations."""
     if "object" not in vars(np):
         setattr(np, "object", object)  # noqa: B010
     if "cast" not in vars(np):
         setattr(np, "cast", _Casts())  # noqa: B010
-    from tf2onnx import utils
-    from tf2onnx.handler import tf_op
-
-    if any("Erfc" in handlers for opsets in tf_op.get_opsets().values() for handlers in opsets):
-        return
-
-    @tf_op("Erfc")
-    class Erfc:
-        @classmethod
-        def version_9(cls, context: Any, node: Any, **kwargs: Any) -> None:
-            """Write erfc(x) as 1 - erf(x)."""
-            source, target = node.input[0], node.output[0]
-            dtype, shape = context.get_dtype(target), context.get_shape(target)
-            context.remove_node(node.name)
-            one = context.make_const(
-                utils.make_name("one"), np.asarray(1, utils.map_onnx_to_numpy_type(dtype))
-            )
-            erf = context.make_node("Erf", [source], dtypes=[dtype], shapes=[shape])
-            context.make_node(
-                "Sub", [one.output[0], erf.output[0]], outputs=[target], dtypes=[dtype], shapes=[shape]
-            )
+    register_handlers()
 
 
 class _Casts(dict[Any, Any]):

@@ -23,16 +23,23 @@ from kzoo.export.signatures import Signature
 from kzoo.export.skeleton import Skeleton
 
 REQUEST, WEIGHTS, RESULT = "request.pkl", "model.weights.h5", "result.pkl"
+# Where KerasHub decides how its layers attend.
+KERASHUB_UTILS = "keras_hub.src.utils.keras_utils"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the child is asked: a model to rebuild, and what to convert of it."""
+    """What the child is asked: a model to rebuild, and what to convert of it.
+
+    `fused_attention` says whether KerasHub's layers attend by `ops.dot_product_attention` on the model's own backend.
+    They do otherwise on TensorFlow, which differs for queries whose every key is masked.
+    """
 
     config: dict[str, Any]
     custom_objects: dict[str, Any]
     signature: Signature | None
     serving: bool
+    fused_attention: bool
 
 
 def convert_in_child(
@@ -57,7 +64,7 @@ def convert_in_child(
         raise MissingDependencyError(f"Export needs {error.name}: pip install 'kzoo[export]'.") from error
 
     objects = {**_custom_objects(model), **(custom_objects or {})}
-    request = Request(_float32_config(model), objects, signature, serving)
+    request = Request(_float32_config(model), objects, signature, serving, _kerashub_attends_fused())
     with tempfile.TemporaryDirectory(prefix="kzoo-export-") as folder:
         directory = pathlib.Path(folder)
         (directory / REQUEST).write_bytes(cloudpickle.dumps(request))
@@ -91,6 +98,11 @@ def _run_child(directory: pathlib.Path) -> dict[str, Skeleton]:
     if isinstance(answer, str):
         raise ExportError(answer)
     return answer
+
+
+def _kerashub_attends_fused() -> bool:
+    module = sys.modules.get(KERASHUB_UTILS)
+    return module is not None and module.fused_attention_op_available()
 
 
 def _save_weights(model: keras.Model, path: pathlib.Path) -> None:

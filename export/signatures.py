@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +24,14 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Signature:
-    """How a Keras model is called: its inputs' specs by name, and the structure that they stand in."""
+    """How a Keras model is called: its inputs' specs by name, and the structure that they stand in.
+
+    `outputs` names the outputs, flat and in order, after the layers that made them; None where they cannot be told.
+    """
 
     inputs: dict[str, InputSpec]
     structure: Any
+    outputs: list[str] | None
 
     def arguments(self, inputs: dict[str, Any]) -> Any:
         """Put named inputs into the model's own structure."""
@@ -55,17 +58,16 @@ def signature_of(model: keras.Model, example: Any = None) -> Signature | None:
             f"The model '{model.name}' was never built: call it on a batch of data once, then export it."
         )
     structure, specs = _name_inputs(_input_structure(model, example))
-    return Signature(specs, structure)
+    return Signature(specs, structure, _output_layers(model))
 
 
 def model_graphs(model: keras.Model, signature: Signature | None, serving: bool) -> dict[str, Graph]:
     """Return the graphs to export by role: a bundle's when `serving`, else the model as it is called."""
     if signature is None:
         return serving_graphs(model) if serving else {"model": bare_graph(model)}
-    name_outputs = _output_namer(model)
 
     def function(inputs: dict[str, Any]) -> dict[str, Any]:
-        return name_outputs(model(signature.arguments(inputs), training=False))
+        return _name_outputs(model(signature.arguments(inputs), training=False), signature.outputs)
 
     return {"model": Graph(function, signature.inputs)}
 
@@ -140,26 +142,25 @@ def _axis(name: str, axis: int, rank: int) -> str:
     return f"decoder_{title}" if name.startswith("decoder") else title
 
 
-def _output_namer(model: keras.Model) -> Callable[[Any], dict[str, Any]]:
-    """Return a function from outputs to outputs by name: dict keys, else names of the layers that made them."""
-    known: list[str] | None = None
+def _output_layers(model: keras.Model) -> list[str] | None:
     if isinstance(model, keras.Sequential):
-        known = [model.layers[-1].name]
-    elif (outputs := getattr(model, "output", None)) is not None:
-        known = [tensor._keras_history.operation.name for tensor in keras.tree.flatten(outputs)]
+        return [model.layers[-1].name]
+    if (outputs := getattr(model, "output", None)) is not None:
+        return [tensor._keras_history.operation.name for tensor in keras.tree.flatten(outputs)]
+    return None
 
-    def name_outputs(outputs: Any) -> dict[str, Any]:
-        names: dict[str, Any] = {}
-        flat = keras.tree.flatten_with_path(outputs)
-        for index, (path, tensor) in enumerate(flat):
-            keys = [str(key) for key in path if isinstance(key, str)]
-            if keys:
-                name = "_".join(keys)
-            elif known is not None:
-                name = known[index]
-            else:
-                name = "output" if len(flat) == 1 else f"output_{index}"
-            names[name if name not in names else f"{name}_{index}"] = tensor
-        return names
 
-    return name_outputs
+def _name_outputs(outputs: Any, layers: list[str] | None) -> dict[str, Any]:
+    """Return outputs by name: their dict keys, else the names of the layers that made them."""
+    names: dict[str, Any] = {}
+    flat = keras.tree.flatten_with_path(outputs)
+    for index, (path, tensor) in enumerate(flat):
+        keys = [str(key) for key in path if isinstance(key, str)]
+        if keys:
+            name = "_".join(keys)
+        elif layers is not None:
+            name = layers[index]
+        else:
+            name = "output" if len(flat) == 1 else f"output_{index}"
+        names[name if name not in names else f"{name}_{index}"] = tensor
+    return names
