@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -17,7 +18,9 @@ import onnx
 import kzoo
 from kzoo.errors import ExportError, MissingDependencyError
 from kzoo.export.handover import convert_in_child
-from kzoo.export.report import REPORT_FILE, ExportReport, GraphReport, describe
+from kzoo.export.precision import BOUNDS, check_dtype
+from kzoo.export.reduction import Metric, Reduction, check_metric, record_inputs, reduce_graph
+from kzoo.export.report import REPORT_FILE, ExportReport, GraphReport, describe, describe_reduced
 from kzoo.export.signatures import model_graphs, signature_of
 from kzoo.export.skeleton import Skeleton
 from kzoo.export.verification import (
@@ -44,6 +47,7 @@ from kzoo.runtime.manifest import (
     TensorSpec,
     TextPreprocessing,
 )
+from kzoo.runtime.pipeline import Pipeline
 from kzoo.runtime.tasks import TASKS
 
 # Bounds on |difference| / (1 + |expected|), by the precision that the Keras model computes in.
@@ -60,12 +64,15 @@ def to_onnx(
     inputs: Any = None,
     custom_objects: dict[str, Any] | None = None,
     tolerance: float | None = None,
+    dtype: str = "float32",
+    calibration: Sequence[Any] | None = None,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Write any Keras 3 model, from any backend, as one ONNX file, after comparing it with the model.
 
     Inputs are named by their dict key or `keras.Input` name, outputs by their dict key or the layer that made
-    them; free axes are named (`batch`, `sequence`); weights carry their Keras paths. Precision is float32.
+    them; free axes are named (`batch`, `sequence`); weights carry their Keras paths. Inputs and outputs are
+    the same in any precision.
 
     Args:
         model: a built model: functional, sequential or subclassed.
@@ -73,7 +80,10 @@ def to_onnx(
         inputs: what the model is called on, as a batch of arrays (compared too) or `keras.Input`s; needed for
             a subclassed model that takes anything but one tensor, of token ids or of float32.
         custom_objects: classes and functions by name, where they cannot be found on the model itself.
-        tolerance: bound on `|difference| / (1 + |expected|)`; 1e-4 for a float32 model.
+        tolerance: bound on `|difference| / (1 + |expected|)` in float32; 1e-4 for a float32 model.
+        dtype: `"float32"`, `"float16"` for GPUs, `"int8"` or `"int8_static"` for CPUs, `"int4"` for little memory.
+            The float32 graph is compared with the model first, and then the other with it.
+        calibration: for `"int8_static"`, some typical batches, each as in `inputs`, or a dict of arrays by name.
         progress: called with a few words before each step.
 
     Raises:
@@ -87,6 +97,7 @@ def to_onnx(
         >>> report.largest_difference < 1e-4
         True
     """
+    check_dtype(dtype, calibration is not None)
     target = pathlib.Path(path)
     if target.suffix != ".onnx":
         raise ExportError(f"'{target}' does not end in .onnx; for a bundle use to_bundle.")
@@ -95,6 +106,11 @@ def to_onnx(
     export = _Export(model, inputs, custom_objects, tolerance, progress, serving=False)
     with replacing(target, is_file=True) as folder:
         export.write(folder, {"model": target.name})
+        if dtype != "float32":
+            batches = None if calibration is None else [export.batch(inputs) for inputs in calibration]
+            export.reduce(
+                folder, {"model": target.name}, dtype, None if batches is None else {"model": batches}
+            )
         return export.report(target, folder)
 
 
@@ -105,6 +121,10 @@ def to_bundle(
     name: str | None = None,
     metrics: dict[str, float] | None = None,
     tolerance: float | None = None,
+    dtype: str = "float32",
+    calibration: Any = None,
+    metric: Metric | None = None,
+    max_drop: float | None = None,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Write one of the zoo's models as a bundle: all that `kzoo.load` needs to serve it without Keras.
@@ -115,12 +135,21 @@ def to_bundle(
         name: the id that a service answers to; the folder's name unless given.
         metrics: scores to keep in the manifest.
         tolerance: as in `to_onnx`.
+        dtype: as in `to_onnx`.
+        calibration: for `"int8_static"`, a list of some hundred typical inputs, as `kzoo.load(path)` takes them.
+        metric: measures what `kzoo.load(path)` gives, higher being better; called in float32 and then in `dtype`.
+        max_drop: by how much the metric may fall.
         progress: as in `to_onnx`.
 
     Raises:
         ExportError: the model cannot be exported, or the folder holds something else; nothing was written.
-        VerificationError: a graph and the model disagree; nothing was written.
+        VerificationError: a graph and the model disagree, or the metric falls too far; nothing was written.
     """
+    check_dtype(dtype, calibration is not None)
+    if max_drop is not None and metric is None:
+        raise ExportError("max_drop= is by how much metric= may fall: give a metric too.")
+    if metric is not None and dtype == "float32":
+        raise ExportError("metric= compares another dtype with float32: give dtype= too.")
     target = pathlib.Path(path)
     if not isinstance(model, TransformerModel):
         raise ExportError(
@@ -144,8 +173,9 @@ def to_bundle(
         raise ExportError(f"A bundle is a folder: give a path without '{target.suffix}'.")
     refuse_other_contents(target, MANIFEST_FILE)
     export = _Export(model, None, None, tolerance, progress, serving=True)
-    with replacing(target) as folder:
-        export.write(folder, {role: f"{role}.onnx" for role in export.graphs})
+    files = {role: f"{role}.onnx" for role in export.graphs}
+
+    def complete(folder: pathlib.Path) -> ExportReport:
         _write_golden(folder / GOLDEN_FILE, export)
         if model.tokenizer is not None:
             model.tokenizer.save(folder / TOKENIZER_FILE)
@@ -154,7 +184,50 @@ def to_bundle(
         manifest = _manifest(model, name or target.absolute().name, export, metrics or {})
         manifest.files.update({file.name: hash_file(file) for file in sorted(folder.iterdir())})
         (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1, exclude_none=True) + "\n")
-    return report
+        return report
+
+    with replacing(target) as folder:
+        export.write(folder, files)
+        if dtype != "float32":
+            _reduce_bundle(export, folder, files, complete, dtype, calibration, metric, max_drop)
+        return complete(folder)
+
+
+def _reduce_bundle(
+    export: _Export,
+    folder: pathlib.Path,
+    files: dict[str, str],
+    complete: Callable[[pathlib.Path], ExportReport],
+    dtype: str,
+    calibration: Any,
+    metric: Metric | None,
+    max_drop: float | None,
+) -> None:
+    """Put graphs of another precision in a bundle, unless its metric falls too far."""
+    before = after = None
+    batches = None
+    if metric is not None or calibration is not None:
+        pipeline = _load_unfinished(folder, complete)
+        if metric is not None:
+            before = float(metric(pipeline))
+        if calibration is not None:
+            batches = record_inputs(pipeline, calibration)
+    export.reduce(folder, files, dtype, batches)
+    if metric is not None and before is not None:
+        after = float(metric(_load_unfinished(folder, complete)))
+        check_metric(dtype, before, after, max_drop)
+        export.reduction = dataclasses.replace(export.reduction, metric_before=before, metric_after=after)
+
+
+def _load_unfinished(folder: pathlib.Path, complete: Callable[[pathlib.Path], ExportReport]) -> Pipeline:
+    """Open a bundle as it is now, and leave its graphs alone behind."""
+    graphs = {file.name for file in folder.iterdir()}
+    complete(folder)
+    pipeline = kzoo.load(folder, device="cpu")
+    for file in folder.iterdir():
+        if file.name not in graphs:
+            file.unlink()
+    return pipeline
 
 
 class _Export:
@@ -176,12 +249,15 @@ class _Export:
         self.custom_objects = custom_objects
         self.precision = _precision(model)
         self.tolerance = tolerance or TOLERANCES[self.precision]
+        # What the same graph is held to later, on another machine.
+        self.repeated = self.tolerance
         self.progress: Progress = progress or (lambda step: None)
         self.own_batch = self._own_batch(inputs)
         self.cases: dict[str, list[Case]] = {}
         self.output_shapes: dict[str, dict[str, list[int | str]]] = {}
         self.reports: dict[str, GraphReport] = {}
         self.stages: dict[str, float] = {}
+        self.reduction: Reduction | None = None
 
     def write(self, folder: pathlib.Path, files: dict[str, str]) -> None:
         """Write and verify each graph under its file name."""
@@ -208,6 +284,31 @@ class _Export:
             differences = verify_graph(path, cases, self.tolerance, graph.rankings)
         self.reports[role] = describe(path, skeleton, differences, [case.name for case in cases], refused)
 
+    def reduce(
+        self,
+        folder: pathlib.Path,
+        files: dict[str, str],
+        dtype: str,
+        calibration: dict[str, list[Arrays]] | None,
+    ) -> None:
+        """Put graphs of another precision in the place of those just written."""
+        reductions = {}
+        for role, file in files.items():
+            with self._stage(f"writing {file} in {dtype}"):
+                reductions[role], self.cases[role] = reduce_graph(
+                    folder / file,
+                    self.graphs[role],
+                    self.cases[role],
+                    dtype,
+                    None if calibration is None else calibration[role],
+                )
+                _check(folder / file)
+            self.reports[role] = describe_reduced(
+                folder / file, self.reports[role], reductions[role].differences
+            )
+        self.reduction = Reduction(dtype, reductions)
+        self.tolerance, self.repeated = BOUNDS[dtype].tolerance, BOUNDS[dtype].repeated
+
     @contextlib.contextmanager
     def _stage(self, name: str) -> Iterator[None]:
         """Say what comes next, and take its time."""
@@ -224,6 +325,20 @@ class _Export:
         except ImportError as error:
             raise MissingDependencyError(f"Export needs {error.name}: pip install 'kzoo[export]'.") from error
         return {role: convert(graph, self.model.variables) for role, graph in self.graphs.items()}
+
+    def batch(self, inputs: Any) -> Arrays:
+        """Return a batch of the model's inputs by their names in the graph."""
+        graph = self.graphs["model"]
+        if isinstance(inputs, dict) and inputs.keys() <= graph.inputs.keys():
+            named = inputs
+        else:
+            named = self._own_batch(inputs) or dict(
+                zip(graph.inputs, keras.tree.flatten(inputs), strict=False)
+            )
+        return {
+            name: np.asarray(keras.ops.convert_to_numpy(array), graph.inputs[name].dtype)
+            for name, array in named.items()
+        }
 
     def _own_batch(self, inputs: Any) -> Arrays | None:
         flat = keras.tree.flatten(inputs) if inputs is not None else []
@@ -244,6 +359,7 @@ class _Export:
             files={file.name: file.stat().st_size for file in sorted(folder.iterdir())},
             graphs=self.reports,
             stages=self.stages,
+            reduction=self.reduction,
         )
 
 
@@ -318,7 +434,7 @@ def _manifest(model: TransformerModel, name: str, export: _Export, metrics: dict
         image=model.image_preprocessing,
         generation=generation,
         opset=OPSET,
-        tolerance=export.tolerance,
+        tolerance=export.repeated,
         versions={
             "kzoo": kzoo.__version__,
             "keras": version("keras"),

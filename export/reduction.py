@@ -1,0 +1,278 @@
+"""A verified float32 graph gives way to one in another precision, once that is near enough and worth it."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+
+from kzoo.errors import ExportError, VerificationError
+from kzoo.export.precision import BOUNDS, reduce_precision
+from kzoo.export.verification import Arrays, Case, open_graph
+from kzoo.export.weights import save
+from kzoo.models.graphs import Graph
+from kzoo.runtime.comparison import Difference, compare, join
+from kzoo.runtime.pipeline import Pipeline
+
+Metric = Callable[[Any], float]
+
+# What the two graphs are timed on: one text of ordinary length, or one image.
+_TIMED_LENGTH = 128
+_TIMED_SECONDS = 1.0
+_TIMED_RUNS = 15
+# Decoders run once a token: the first steps say enough.
+_MOST_CALIBRATION_RUNS = 256
+
+
+@dataclass(frozen=True)
+class GraphReduction:
+    """One graph before and after.
+
+    Attributes:
+        bytes_before: size in float32.
+        bytes_after: size as shipped.
+        milliseconds_before: median of a run in float32, here and now.
+        milliseconds_after: the same as shipped.
+        timed: the sizes that it was timed at.
+        differences: how far each output is from what it was in float32.
+    """
+
+    bytes_before: int
+    bytes_after: int
+    milliseconds_before: float
+    milliseconds_after: float
+    timed: str
+    differences: dict[str, Difference]
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What another precision brought and cost.
+
+    Attributes:
+        dtype: the precision.
+        graphs: sizes, latencies and differences, by role.
+        metric_before: what the caller's metric gave in float32, if there is one.
+        metric_after: the same as shipped.
+    """
+
+    dtype: str
+    graphs: dict[str, GraphReduction] = field(default_factory=dict)
+    metric_before: float | None = None
+    metric_after: float | None = None
+
+    def __str__(self) -> str:
+        lines = []
+        for role, graph in self.graphs.items():
+            cosine = min((each.cosine for each in graph.differences.values()), default=1.0)
+            lines.append(
+                f"{role} in {self.dtype}: {graph.bytes_before / 1e6:,.1f} MB to {graph.bytes_after / 1e6:,.1f} MB, "
+                f"{graph.milliseconds_before:.2f} ms to {graph.milliseconds_after:.2f} ms ({graph.timed}), "
+                f"cosine to float32 at least {cosine:.4f}"
+            )
+        if self.metric_before is not None and self.metric_after is not None:
+            lines.append(f"metric {self.metric_before:.4g} to {self.metric_after:.4g}")
+        return "\n".join(lines)
+
+
+def reduce_graph(
+    path: pathlib.Path, graph: Graph, cases: list[Case], dtype: str, calibration: list[Arrays] | None = None
+) -> tuple[GraphReduction, list[Case]]:
+    """Put a graph of another precision in the place of a float32 one.
+
+    Args:
+        path: the float32 `.onnx` file, verified.
+        graph: what it was converted from.
+        cases: the inputs that it was verified on, and what Keras gave.
+        dtype: the precision, one of `kzoo.export.precision.DTYPES` but `"float32"`.
+        calibration: for `"int8_static"`, batches of the graph's inputs.
+
+    Returns:
+        What was measured, and the cases with what the new graph gives.
+
+    Raises:
+        ExportError: ONNX Runtime does not run that precision.
+        VerificationError: an output is too far from float32.
+    """
+    with tempfile.TemporaryDirectory(prefix="float32-", dir=path.parent) as folder:
+        original = pathlib.Path(folder) / path.name
+        for file in (path, path.with_name(f"{path.name}.data")):
+            if file.exists():
+                file.rename(original.with_name(file.name))
+        proto = onnx.load(str(original))
+        observe = None if calibration is None else _observer(original, proto, calibration)
+        reduce_precision(proto, dtype, observe)
+        written = save(proto, path)
+        del proto
+        before, after = open_graph(original), _open_reduced(path, dtype)
+        if calibration is not None:
+            # Whatever lies outside the calibrated ranges is cut off: the bounds hold for nothing else.
+            compared = [Case(f"calibration batch {i}", batch, {}) for i, batch in enumerate(calibration[:8])]
+        else:
+            compared = cases
+        found: dict[str, list[Difference]] = {}
+        for case in compared:
+            results = _run(after, case.inputs)
+            for name, reference in _run(before, case.inputs).items():
+                if reference.dtype.kind == "f":
+                    difference = _difference(name, reference, results[name], case, dtype)
+                    found.setdefault(name, []).append(difference)
+        timed, batch = _typical(graph, cases[0].inputs)
+        milliseconds = _time(before, after, batch)
+        reduction = GraphReduction(
+            bytes_before=sum(file.stat().st_size for file in original.parent.iterdir()),
+            bytes_after=sum(file.stat().st_size for file in written),
+            milliseconds_before=milliseconds[0],
+            milliseconds_after=milliseconds[1],
+            timed=timed,
+            differences={name: join(differences) for name, differences in found.items()},
+        )
+        shipped = [dataclasses.replace(case, expected=_run(after, case.inputs)) for case in cases]
+        # Windows does not remove a file that is open.
+        del before
+    return reduction, shipped
+
+
+def check_metric(name: str, before: float, after: float, max_drop: float | None) -> None:
+    """Refuse a metric that fell too far.
+
+    Raises:
+        VerificationError: naming both values and the bound.
+    """
+    drop = before - after
+    if max_drop is not None and not drop <= max_drop:
+        raise VerificationError(
+            f"In {name} the metric is {after:.4g}, down from {before:.4g} in float32, which is more than "
+            f"max_drop={max_drop:g} allows. Nothing was written: choose another dtype, or allow more."
+        )
+
+
+def record_inputs(pipeline: Pipeline, inputs: Any) -> dict[str, list[Arrays]]:
+    """Run a bundle's pipeline, and return what each of its graphs was given, by role."""
+    recorded = {}
+    for role, session in pipeline._sessions.items():
+        session._session = recorder = _Recorder(session._session)
+        recorded[role] = recorder.kept
+    pipeline(inputs)
+    return recorded
+
+
+class _Recorder:
+    """Stands before an ONNX Runtime session, and keeps what it is given."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.kept: list[Arrays] = []
+
+    def run(self, outputs: list[str], feeds: Arrays) -> Any:
+        if len(self.kept) < _MOST_CALIBRATION_RUNS:
+            self.kept.append({name: np.array(array) for name, array in feeds.items()})
+        return self._session.run(outputs, feeds)
+
+
+def _observer(
+    path: pathlib.Path, proto: onnx.ModelProto, calibration: list[Arrays]
+) -> Callable[[list[str]], Iterator[list[np.ndarray]]]:
+    """Return what runs the calibration data and yields the values of any tensors."""
+
+    def observe(names: list[str]) -> Iterator[list[np.ndarray]]:
+        outputs = {value.name for value in proto.graph.output}
+        inputs = {value.name for value in proto.graph.input}
+        added = [name for name in names if name not in outputs | inputs]
+        count = len(proto.graph.output)
+        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in added)
+        probe = path.with_name("probe.onnx")
+        files = save(proto, probe)
+        del proto.graph.output[count:]
+        session = open_graph(probe)
+        for batch in calibration:
+            values = _run(session, batch) | batch
+            yield [values[name] for name in names]
+        del session
+        for file in files:
+            file.unlink()
+
+    return observe
+
+
+def _open_reduced(path: pathlib.Path, dtype: str) -> Any:
+    try:
+        return open_graph(path)
+    except ExportError as error:
+        raise ExportError(
+            f"ONNX Runtime's CPU provider does not run this model in {dtype}, and what cannot be verified is not "
+            f"written: choose float16 (for GPUs) or int8 (for CPUs). It says: {error.__cause__}"
+        ) from error
+
+
+def _run(session: Any, inputs: Arrays) -> Arrays:
+    taken = {value.name for value in session.get_inputs()}
+    names = [output.name for output in session.get_outputs()]
+    lacking = sorted(taken - inputs.keys())
+    if lacking:
+        raise ExportError(f"calibration= lacks the inputs {', '.join(lacking)}.")
+    results = session.run(names, {name: array for name, array in inputs.items() if name in taken})
+    return dict(zip(names, results, strict=True))
+
+
+def _difference(name: str, reference: np.ndarray, found: np.ndarray, case: Case, dtype: str) -> Difference:
+    bounds = BOUNDS[dtype]
+    found = np.where(np.isnan(reference), reference, found)
+    result = compare(name, reference, found, bounds.tolerance)
+    if result.beyond:
+        raise VerificationError(
+            f"In {dtype} the output '{name}' differs from float32 at {result.place}: {result.account}; "
+            f"{result.beyond:,} of {result.total:,} values are beyond the tolerance of {bounds.tolerance:g} "
+            f"(case: {case.name}). Nothing was written."
+        )
+    if result.difference.cosine < bounds.cosine:
+        raise VerificationError(
+            f"In {dtype} the output '{name}' has cosine {result.difference.cosine:.4f} to float32, and at least "
+            f"{bounds.cosine:g} is asked for (case: {case.name}). Nothing was written."
+        )
+    return result.difference
+
+
+def _typical(graph: Graph, inputs: Arrays) -> tuple[str, Arrays]:
+    """Return inputs of a size that is met in practice, and that size in words, made by repeating others."""
+    length = min(_TIMED_LENGTH, (graph.max_length or _TIMED_LENGTH) // 2)
+    sizes: dict[str, int] = {}
+    for name, spec in graph.inputs.items():
+        for axis, size in zip(spec.shape, inputs[name].shape, strict=True):
+            if isinstance(axis, str):
+                sizes[axis] = size
+    for axis in sizes:
+        if axis in ("sequence", "past"):
+            sizes[axis] = length
+    if "past" in sizes:
+        step = "decoder_sequence" if "decoder_sequence" in sizes else "sequence"
+        sizes[step] = 1
+        sizes[f"past+{step}"] = sizes["past"] + 1
+    shapes = {
+        name: tuple(sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape)
+        for name, spec in graph.inputs.items()
+    }
+    words = ", ".join(f"{axis} {size}" for axis, size in sizes.items() if not {"+", "*"} & set(axis))
+    return words, {name: np.resize(inputs[name], shape) for name, shape in shapes.items()}
+
+
+def _time(before: Any, after: Any, inputs: Arrays) -> tuple[float, float]:
+    """Return the median milliseconds of a run of each, taken in turns."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for session in (before, after):
+        _run(session, inputs)
+    end = time.perf_counter() + _TIMED_SECONDS
+    while len(seconds[0]) < _TIMED_RUNS and (not seconds[0] or time.perf_counter() < end):
+        for session, taken in zip((before, after), seconds, strict=True):
+            started = time.perf_counter()
+            _run(session, inputs)
+            taken.append(time.perf_counter() - started)
+    return statistics.median(seconds[0]) * 1e3, statistics.median(seconds[1]) * 1e3
