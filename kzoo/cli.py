@@ -153,6 +153,12 @@ def export(
     labels: Annotated[str | None, typer.Option(help="Class names: a,b,c or a file of one a line.")] = None,
     task: Annotated[str | None, typer.Option(help="Task, for a checkpoint's directory.")] = None,
     name: Annotated[str | None, typer.Option(help="Name that a service answers to.")] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Precision: float32, float16, int8, int8_static or int4.")
+    ] = "float32",
+    calibration: Annotated[
+        pathlib.Path | None, typer.Option(help="Typical texts for int8_static, one a line.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Export a trained model to verified ONNX."""
@@ -162,7 +168,9 @@ def export(
     with errors.status("loading") as status:
         loaded = _load_keras(model, task)
         _attach(loaded, tokenizer, labels)
-        options: dict[str, Any] = {"progress": lambda step: status.update(step)}
+        options: dict[str, Any] = {"progress": lambda step: status.update(step), "dtype": dtype}
+        if calibration is not None:
+            options["calibration"] = _read_lines(calibration)
         if output.suffix == ".onnx":
             report = exporter.to_onnx(loaded, output, **options)
         else:
