@@ -9,5 +9,6 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError(f"Export needs {error.name}: pip install 'kzoo[export]'.") from error
 from kzoo.export.report import ExportReport, GraphReport
+from kzoo.export.triton import to_triton
 
-__all__ = ["ExportReport", "GraphReport", "to_bundle", "to_onnx"]
+__all__ = ["ExportReport", "GraphReport", "to_bundle", "to_onnx", "to_triton"]

@@ -147,34 +147,59 @@ def train(
 
 @app.command()
 def export(
-    model: Annotated[pathlib.Path, typer.Argument(help="A .keras file, or a checkpoint's directory.")],
-    output: Annotated[pathlib.Path, typer.Argument(help="Folder of the bundle, or a path ending in .onnx.")],
+    model: Annotated[
+        pathlib.Path,
+        typer.Argument(help="A .keras file, or a checkpoint's directory; for triton also a finished bundle."),
+    ],
+    output: Annotated[
+        pathlib.Path,
+        typer.Argument(help="Folder of the bundle, or a path ending in .onnx; for triton the repository."),
+    ],
     tokenizer: Annotated[pathlib.Path | None, typer.Option(help="A tokenizer.json to attach.")] = None,
     labels: Annotated[str | None, typer.Option(help="Class names: a,b,c or a file of one a line.")] = None,
     task: Annotated[str | None, typer.Option(help="Task, for a checkpoint's directory.")] = None,
     name: Annotated[str | None, typer.Option(help="Name that a service answers to.")] = None,
-    dtype: Annotated[
-        str, typer.Option(help="Precision: float32, float16, int8, int8_static or int4.")
-    ] = "float32",
-    calibration: Annotated[
-        pathlib.Path | None, typer.Option(help="Typical texts for int8_static, one a line.")
+    form: Annotated[
+        Literal["onnx", "triton"], typer.Option("--format", help="triton: into a Triton model repository.")
+    ] = "onnx",
+    model_version: Annotated[
+        int | None, typer.Option(min=1, help="For triton: which, 1 unless given.")
     ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="For triton: replace that version.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Export a trained model to verified ONNX."""
+    if form != "triton" and (replace or model_version):
+        raise KzooError("--model-version and --replace are for --format triton; a bundle is always replaced.")
     _models()
     from kzoo import export as exporter
 
     with errors.status("loading") as status:
-        loaded = _load_keras(model, task)
-        _attach(loaded, tokenizer, labels)
-        options: dict[str, Any] = {"progress": lambda step: status.update(step), "dtype": dtype}
-        if calibration is not None:
-            options["calibration"] = _read_lines(calibration)
-        if output.suffix == ".onnx":
+        options: dict[str, Any] = {"progress": lambda step: status.update(step)}
+        loaded: Any = model
+        if form == "triton" and (model / "manifest.json").is_file():
+            options = {}
+            if tokenizer or labels or task:
+                raise KzooError(
+                    "--tokenizer, --labels and --task are for models; a bundle is taken as it is."
+                )
+        else:
+            loaded = _load_keras(model, task)
+            _attach(loaded, tokenizer, labels)
+        if form == "triton":
+            options |= {"version": model_version or 1, "replace": replace}
+            folders = exporter.to_triton(loaded, output, name=name, **options)
+        elif output.suffix == ".onnx":
             report = exporter.to_onnx(loaded, output, **options)
         else:
             report = exporter.to_bundle(loaded, output, name=name, **options)
+    if form == "triton":
+        if as_json:
+            _print_json({"folders": folders})
+            return
+        for folder in folders:
+            typer.echo(folder)
+        return
     if as_json:
         totals = {name: getattr(report, name) for name in ("largest_difference", "size_bytes", "seconds")}
         _print_json({**dataclasses.asdict(report), **totals})

@@ -27,6 +27,18 @@ def replacing(target: pathlib.Path, is_file: bool = False) -> Iterator[pathlib.P
     Raises:
         ExportError: the place cannot be written to, or holds something else.
     """
+    with staging(target) as folder:
+        yield folder
+        put_in_place(folder, target, is_file)
+
+
+@contextlib.contextmanager
+def staging(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Give a temporary folder beside `target`, which is removed when the block ends, however it ends.
+
+    Raises:
+        ExportError: the place cannot be written to, or a file in the folder could not be.
+    """
     target = target.absolute()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -37,19 +49,24 @@ def replacing(target: pathlib.Path, is_file: bool = False) -> Iterator[pathlib.P
         raise ExportError(f"Cannot write to '{target.parent}': {error.strerror or error}.") from error
     try:
         yield folder
-        for path in folder.rglob("*"):
-            if path.is_file():
-                _flush(path)
-        if is_file:
-            _replace_files(folder, target)
-        else:
-            _replace_folder(folder, target)
     except OSError as error:
         raise ExportError(
             f"Writing '{target}' failed: {error.strerror or error}. What was there before is untouched."
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def put_in_place(folder: pathlib.Path, target: pathlib.Path, is_file: bool = False) -> None:
+    """Let a folder become `target`, or where that is a file, let what is in the folder stand where `target` does."""
+    target = target.absolute()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _flush(path)
+    if is_file:
+        _replace_files(folder, target)
+    else:
+        _replace_folder(folder, target)
 
 
 def _remove_leftovers(target: pathlib.Path) -> None:
