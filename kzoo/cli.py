@@ -159,6 +159,12 @@ def export(
     labels: Annotated[str | None, typer.Option(help="Class names: a,b,c or a file of one a line.")] = None,
     task: Annotated[str | None, typer.Option(help="Task, for a checkpoint's directory.")] = None,
     name: Annotated[str | None, typer.Option(help="Name that a service answers to.")] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Precision: float32, float16, int8, int8_static or int4.")
+    ] = "float32",
+    calibration: Annotated[
+        pathlib.Path | None, typer.Option(help="Typical texts for int8_static, one a line.")
+    ] = None,
     form: Annotated[
         Literal["onnx", "triton"], typer.Option("--format", help="triton: into a Triton model repository.")
     ] = "onnx",
@@ -175,13 +181,16 @@ def export(
     from kzoo import export as exporter
 
     with errors.status("loading") as status:
-        options: dict[str, Any] = {"progress": lambda step: status.update(step)}
+        options: dict[str, Any] = {"progress": lambda step: status.update(step), "dtype": dtype}
+        if calibration is not None:
+            options["calibration"] = _read_lines(calibration)
         loaded: Any = model
         if form == "triton" and (model / "manifest.json").is_file():
             options = {}
-            if tokenizer or labels or task:
+            if tokenizer or labels or task or calibration or dtype != "float32":
                 raise KzooError(
-                    "--tokenizer, --labels and --task are for models; a bundle is taken as it is."
+                    "A finished bundle is taken as it is: --tokenizer, --labels, --task, --dtype and --calibration "
+                    "are for models."
                 )
         else:
             loaded = _load_keras(model, task)
