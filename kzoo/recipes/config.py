@@ -168,11 +168,28 @@ class EvaluationSection(_Section):
     metric: Literal["accuracy", "macro_f1", "bleu", "chrf"] | None = None
 
 
+DTYPES = ("float32", "float16", "int8", "int8_static", "int4")
+
+
 class ExportSection(_Section):
     """How the bundle is made."""
 
     tolerance: float | None = Field(default=None, gt=0)
     """As in `kzoo.export.to_bundle`."""
+
+    dtype: str = "float32"
+    """As in `kzoo.export.to_bundle`; `"int8_static"` is calibrated on training examples."""
+
+    max_drop: float | None = Field(default=None, ge=0)
+    """By how much the leading score may fall below that in float32."""
+
+    @model_validator(mode="after")
+    def _check_dtype(self) -> ExportSection:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype: unknown precision '{self.dtype}'.{did_you_mean(self.dtype, DTYPES)}")
+        if self.max_drop is not None and self.dtype == "float32":
+            raise ValueError("max_drop is for a dtype other than float32")
+        return self
 
 
 # The scores of each task, the one that leads by default first.

@@ -23,16 +23,24 @@ def evaluate_bundle(path: Path, test: Examples, batch_size: int) -> dict[str, fl
         `accuracy` and `macro_f1`, from 0 to 1; or for translations `bleu` and `chrf`, from 0 to 100, of
         sacreBLEU.
     """
-    pipeline: Any = load(path)  # each task's call has its own options
+    scores = score(load(path), test, batch_size)
+    keep_scores(path, scores)
+    return scores
+
+
+def score(pipeline: Any, test: Examples, batch_size: int) -> dict[str, float]:
+    """Return the scores of an open bundle, as `evaluate_bundle` does."""
     results = pipeline(list(test.inputs), batch_size=batch_size)
     if pipeline.task == "seq2seq":
-        scores = _translation_scores([result["translation"] for result in results], test.targets)
-    else:
-        scores = _class_scores([result["label"] for result in results], test.targets)
+        return _translation_scores([result["translation"] for result in results], test.targets)
+    return _class_scores([result["label"] for result in results], test.targets)
+
+
+def keep_scores(path: Path, scores: dict[str, float]) -> None:
+    """Write scores into a bundle's manifest."""
     manifest = Bundle.open(path).manifest
     manifest.metrics = {**manifest.metrics, **scores}
     write(path / MANIFEST_FILE, manifest.model_dump_json(indent=1, exclude_none=True) + "\n")
-    return scores
 
 
 def _class_scores(predicted: list[str], expected: list[str]) -> dict[str, float]:

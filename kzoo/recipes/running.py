@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from kzoo.models import TransformerModel
 
 _SHIPPED = Path(__file__).parent
+# Training examples that show which numbers flow through a model.
+_CALIBRATION = 128
 
 
 @dataclass(frozen=True)
@@ -124,18 +126,37 @@ def _train_and_export(
 ) -> dict[str, Any]:
     from kzoo.export import to_bundle
     from kzoo.recipes.card import draw_curve
-    from kzoo.recipes.evaluation import evaluate_bundle
+    from kzoo.recipes.evaluation import evaluate_bundle, keep_scores, score
     from kzoo.recipes.fitting import train
 
     directory.say(f"{recipe.model.name}: {model.count_params():,} parameters, {len(parts.train):,} examples.")
     best = train(model, recipe, parts, directory, _verbosity(silent), on_epoch)
     rows = directory.history()
     draw_curve(rows, best, directory.curve)
+    batch_size, wanted = recipe.training.batch_size, recipe.export
+    found: list[dict[str, float]] = []
+
+    def metric(pipeline: Any) -> float:
+        found.append(score(pipeline, parts.test, batch_size))
+        return found[-1][recipe.metric]
+
     report = to_bundle(
-        model, directory.bundle, name=recipe.name, tolerance=recipe.export.tolerance, progress=directory.log
+        model,
+        directory.bundle,
+        name=recipe.name,
+        tolerance=wanted.tolerance,
+        dtype=wanted.dtype,
+        calibration=list(parts.train.inputs[:_CALIBRATION]) if wanted.dtype == "int8_static" else None,
+        metric=metric if wanted.dtype != "float32" else None,
+        max_drop=wanted.max_drop,
+        progress=directory.log,
     )
     directory.say(f"Exported: {report}")
-    measured = evaluate_bundle(directory.bundle, parts.test, recipe.training.batch_size)
+    if found:
+        measured = found[-1]
+        keep_scores(directory.bundle, measured)
+    else:
+        measured = evaluate_bundle(directory.bundle, parts.test, batch_size)
     scores = {name: measured[name] for name in (recipe.metric, *measured)}
     shown = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
     directory.say(f"On {len(parts.test):,} test examples: {shown}.")

@@ -56,6 +56,8 @@ def test_the_data_says_the_task(load):
     ("override", "message"),
     [
         ("training.epoch=3", "training.epoch: unknown field. Did you mean 'epochs'?"),
+        ("export.dtype=int9", "unknown precision 'int9'. Did you mean 'int8'?"),
+        ("export.max_drop=0.1", "max_drop is for a dtype other than float32"),
         ("data.lable=x", "data.lable: unknown field. Did you mean 'label'?"),
         ("trainning.epochs=3", "trainning: unknown field. Did you mean 'training'?"),
         ("training.epochs=three", "training.epochs: Input should be a valid integer"),

@@ -281,6 +281,25 @@ def test_images_to_a_bundle(halves, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_bundle_in_integers_is_measured_against_float32(mood):
+    lines = []
+    overrides = [
+        "training.epochs=2",
+        "model.hidden_dim=64",
+        "export.dtype=int8_static",
+        "export.max_drop=1.0",
+    ]
+    result = kzoo.recipes.run(mood, overrides=overrides, progress=lines.append)
+    pipeline = kzoo.load(result.bundle)
+    pipeline.verify()
+    assert pipeline.manifest.metrics["accuracy"] == result.scores["accuracy"]
+    kept = json.loads((result.bundle / "export.json").read_text())["reduction"]
+    assert kept["dtype"] == "int8_static"
+    assert kept["metric_after"] == result.scores["accuracy"]
+    assert any("model in int8_static" in line for line in lines)
+
+
+@pytest.mark.slow
 @pytest.mark.backend
 def test_texts_to_texts(shelf):
     require("sacrebleu")
