@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 import onnx
+from pydantic import BaseModel
 
 import kzoo
 from kzoo.errors import ExportError, MissingDependencyError
@@ -47,6 +48,7 @@ from kzoo.runtime.manifest import (
     TensorSpec,
     TextPreprocessing,
 )
+from kzoo.runtime.metadata import encode_metadata
 from kzoo.runtime.pipeline import Pipeline
 from kzoo.runtime.tasks import TASKS
 
@@ -103,7 +105,7 @@ def to_onnx(
         raise ExportError(f"'{target}' does not end in .onnx; for a bundle use to_bundle.")
     if target.is_dir():
         raise ExportError(f"'{target}' is a folder; give the path of a file.")
-    export = _Export(model, inputs, custom_objects, tolerance, progress, serving=False)
+    export = _Export(model, inputs, custom_objects, tolerance, progress)
     with replacing(target, is_file=True) as folder:
         export.write(folder, {"model": target.name})
         if dtype != "float32":
@@ -172,7 +174,8 @@ def to_bundle(
     if target.suffix:
         raise ExportError(f"A bundle is a folder: give a path without '{target.suffix}'.")
     refuse_other_contents(target, MANIFEST_FILE)
-    export = _Export(model, None, None, tolerance, progress, serving=True)
+    title = re.sub(r"[^A-Za-z0-9._-]", "-", name or target.absolute().name).lstrip("._-") or model.name
+    export = _Export(model, None, None, tolerance, progress, bundle=title)
     files = {role: f"{role}.onnx" for role in export.graphs}
 
     def complete(folder: pathlib.Path) -> ExportReport:
@@ -181,7 +184,7 @@ def to_bundle(
             model.tokenizer.save(folder / TOKENIZER_FILE)
         report = export.report(target, folder)
         (folder / REPORT_FILE).write_bytes(report.to_json())
-        manifest = _manifest(model, name or target.absolute().name, export, metrics or {})
+        manifest = _manifest(export, metrics or {})
         manifest.files.update({file.name: hash_file(file) for file in sorted(folder.iterdir())})
         (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1, exclude_none=True) + "\n")
         return report
@@ -240,10 +243,13 @@ class _Export:
         custom_objects: dict[str, Any] | None,
         tolerance: float | None,
         progress: Progress | None,
-        serving: bool,
+        bundle: str | None = None,
     ) -> None:
+        serving = bundle is not None
         self.model = model
         self.signature = signature_of(model, inputs)
+        self.name = bundle or model.name
+        self.sections = _sections(model) if isinstance(model, TransformerModel) else {}
         self.graphs: dict[str, Graph] = model_graphs(model, self.signature, serving)
         self.serving = serving
         self.custom_objects = custom_objects
@@ -277,12 +283,22 @@ class _Export:
         self.output_shapes[role] = name_output_axes(cases, graph)
         with self._stage(f"writing {path.name}"):
             _name_outputs(skeleton.model, self.output_shapes[role])
+            self._sign(skeleton.model, role)
             _check(skeleton.model)
             weights = declare(skeleton.model, skeleton.weights, self.model.variables)
             save(skeleton.model, path, weights)
         with self._stage(f"verifying {path.name}"):
             differences = verify_graph(path, cases, self.tolerance, graph.rankings)
         self.reports[role] = describe(path, skeleton, differences, [case.name for case in cases], refused)
+
+    def _sign(self, graph: onnx.ModelProto, role: str) -> None:
+        """Let the graph say what it is, wherever it goes."""
+        sections = {
+            name: section.model_dump() if isinstance(section, BaseModel) else section
+            for name, section in self.sections.items()
+        }
+        facts = {"version": kzoo.__version__, "name": self.name, "role": role, **sections}
+        onnx.helper.set_model_props(graph, encode_metadata(facts))
 
     def reduce(
         self,
@@ -395,7 +411,7 @@ def _write_golden(path: pathlib.Path, export: _Export) -> None:
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type] # no array is named allow_pickle
 
 
-def _manifest(model: TransformerModel, name: str, export: _Export, metrics: dict[str, float]) -> Manifest:
+def _manifest(export: _Export, metrics: dict[str, float]) -> Manifest:
     from importlib.metadata import version
 
     def specs(shapes: dict[str, Any], dtypes: dict[str, str]) -> list[TensorSpec]:
@@ -414,25 +430,11 @@ def _manifest(model: TransformerModel, name: str, export: _Export, metrics: dict
                 export.output_shapes[role], {key: str(array.dtype) for key, array in expected.items()}
             ),
         )
-    text, tokenizer = None, model.tokenizer
-    if tokenizer is not None and model.max_length is not None:
-        text = TextPreprocessing(tokenizer=TOKENIZER_FILE, max_length=model.max_length)
-    generation = None
-    if model.task in ("seq2seq", "causal_lm") and tokenizer is not None:
-        generation = GenerationDefaults(
-            start_id=tokenizer.start_id,
-            end_id=tokenizer.end_id,
-            max_new_tokens=min(128, model.max_length or 128),
-        )
     difference = max(report.largest_difference for report in export.reports.values())
     return Manifest(
-        name=re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-") or model.name,
-        task=model.task,
+        name=export.name,
         graphs=graphs,
-        labels=model.labels or _numbered_labels(model.num_classes),
-        text=text,
-        image=model.image_preprocessing,
-        generation=generation,
+        **export.sections,
         opset=OPSET,
         tolerance=export.repeated,
         versions={
@@ -443,6 +445,27 @@ def _manifest(model: TransformerModel, name: str, export: _Export, metrics: dict
         },
         metrics={**metrics, "largest_difference": difference},
     )
+
+
+def _sections(model: TransformerModel) -> dict[str, Any]:
+    """Return what a manifest says of a model, whatever its graphs are."""
+    text, tokenizer = None, model.tokenizer
+    if tokenizer is not None and model.max_length is not None:
+        text = TextPreprocessing(tokenizer=TOKENIZER_FILE, max_length=model.max_length)
+    generation = None
+    if model.task in ("seq2seq", "causal_lm") and tokenizer is not None:
+        generation = GenerationDefaults(
+            start_id=tokenizer.start_id,
+            end_id=tokenizer.end_id,
+            max_new_tokens=min(128, model.max_length or 128),
+        )
+    return {
+        "task": model.task,
+        "labels": model.labels or _numbered_labels(model.num_classes),
+        "text": text,
+        "image": model.image_preprocessing,
+        "generation": generation,
+    }
 
 
 def _numbered_labels(num_classes: int | None) -> list[str] | None:
