@@ -8,7 +8,7 @@ try:
     from kzoo.export.exporter import to_bundle, to_onnx
 except ModuleNotFoundError as error:
     raise MissingDependencyError(f"Export needs {error.name}: pip install 'kzoo[export]'.") from error
-from kzoo.export.report import ExportReport, GraphReport
+from kzoo.export.report import ExportReport, GraphReport, read_report
 from kzoo.export.triton import to_triton
 
-__all__ = ["ExportReport", "GraphReport", "to_bundle", "to_onnx", "to_triton"]
+__all__ = ["ExportReport", "GraphReport", "read_report", "to_bundle", "to_onnx", "to_triton"]
