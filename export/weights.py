@@ -10,13 +10,15 @@ import itertools
 import math
 import mmap
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import keras
 import numpy as np
 import onnx
+
+from kzoo.runtime.protobuf import read_fields
 
 # Protobuf refuses messages of 2 GiB; beyond this, weights go into a file beside the graph.
 EXTERNAL_DATA_BYTES = 1_900_000_000
@@ -31,7 +33,7 @@ _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight of a graph: one Keras variable, or several side by side along their last axis, of a shape of its own."""
+    """A weight of a graph, in its own shape: one Keras variable, or several side by side along their last axis."""
 
     variables: tuple[Any, ...]
     shape: tuple[int, ...]
@@ -180,11 +182,11 @@ def mapped(path: pathlib.Path) -> onnx.ModelProto:
     """
     rest, graph, tensors = bytearray(), bytearray(), []
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for number, start, payload, end in _fields(data, 0, len(data)):
+        for number, start, payload, end in read_fields(data, 0, len(data)):
             if number != _GRAPH:
                 rest += data[start:end]
                 continue
-            for inner, inner_start, inner_payload, inner_end in _fields(data, payload, end):
+            for inner, inner_start, inner_payload, inner_end in read_fields(data, payload, end):
                 if inner == _INITIALIZER:
                     tensors.append(_mapped_tensor(path.name, data, inner_payload, inner_end))
                 else:
@@ -198,7 +200,7 @@ def mapped(path: pathlib.Path) -> onnx.ModelProto:
 def _mapped_tensor(location: str, data: mmap.mmap, first: int, last: int) -> onnx.TensorProto:
     message = bytearray()
     place = None
-    for number, start, payload, end in _fields(data, first, last):
+    for number, start, payload, end in read_fields(data, first, last):
         if number == _RAW_DATA and end - payload >= _SMALLEST_OUTSIDE:
             place = {"location": location, "offset": payload, "length": end - payload}
         else:
@@ -237,32 +239,3 @@ def _head(field: int, length: int) -> bytes:
         length >>= 7
     head.append(length)
     return bytes(head)
-
-
-def _fields(data: mmap.mmap, place: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield the fields of a serialised message: number, start, start of the payload, end."""
-    while place < end:
-        start = place
-        key, place = _varint(data, place)
-        kind = key & 7
-        if kind == 0:
-            payload = place
-            _, place = _varint(data, place)
-        elif kind == 2:
-            length, payload = _varint(data, place)
-            place = payload + length
-        else:
-            payload = place
-            place += {1: 8, 5: 4}[kind]
-        yield key >> 3, start, payload, place
-
-
-def _varint(data: mmap.mmap, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[place]
-        value |= (byte & 0x7F) << shift
-        place += 1
-        if byte < 0x80:
-            return value, place
-        shift += 7
