@@ -1,7 +1,7 @@
-"""What ONNX Runtime has one operator for, written as one node: attention, biases, residuals around normalizations.
+"""What ONNX Runtime has one operator for, as one node: attention, biases, residuals around normalizations.
 
-Runs on a converted graph whose weights are still inputs. Each rule looks at one node and what feeds it, and leaves the
-graph as it was where anything is not as expected.
+Runs on a converted graph whose weights are still inputs. Each rule looks at one node and what feeds it, and leaves
+the graph as it was where anything is not as expected.
 """
 
 from __future__ import annotations
@@ -127,38 +127,38 @@ def _mask_or_bias(graph: GraphEditor, node: onnx.NodeProto) -> tuple[str, str, s
     if len(node.input) < 4:
         return "", "", ""
     bias = node.input[3]
-    mask = _padding_mask(graph, bias)
     shape = _attribute(node, "bias_shape")
-    if mask is not None and shape[1:3] == [1, 1]:
-        name = f"{mask}__int32"
-        graph.once(
-            name,
-            lambda: onnx.helper.make_node("Cast", [mask], [name], name=name, to=onnx.TensorProto.INT32),
-            node,
-        )
-        return name, "", ""
+    mask = _padding_mask(graph, node, bias) if shape[1:3] == [1, 1] else None
+    if mask is not None:
+        return mask, "", ""
     if shape[2] == 1 or shape[3] == 1:
         return "", "", "its bias is the same for all queries, and is no mask of padding"
     return "", bias, ""
 
 
-def _padding_mask(graph: GraphEditor, bias: str) -> str | None:
-    """Return the integers (batch, length), 1 for real tokens, of a bias (1 - mask) * -1e9 with two axes put in."""
-    tensor = bias
+def _padding_mask(graph: GraphEditor, node: onnx.NodeProto, bias: str) -> str | None:
+    """Return int32 (batch, length), 1 for real tokens, of a bias (1 - mask) * -1e9 (batch, 1, 1, length)."""
+    tensor, added_axes = bias, 0
     while (step := graph.maker(tensor, "Unsqueeze")) is not None:
-        tensor = step.input[0]
+        tensor, added_axes = step.input[0], added_axes + 1
     product = graph.maker(tensor, "Mul")
-    if product is None:
+    difference = None if product is None else graph.maker(product.input[0], "Sub")
+    if product is None or difference is None or _scalar(graph, product.input[1]) != -1e9:
         return None
-    hidden, factor = product.input
-    value = graph.value(factor)
-    difference = graph.maker(hidden, "Sub")
-    if value is None or value.size != 1 or value.item() != -1e9 or difference is None:
+    cast = graph.maker(difference.input[1], "Cast")
+    if cast is None or _scalar(graph, difference.input[0]) != 1.0 or added_axes not in (0, 2):
         return None
-    one, cast = graph.value(difference.input[0]), graph.maker(difference.input[1], "Cast")
-    if one is None or one.size != 1 or one.item() != 1 or cast is None or cast.input[0] not in graph.inputs:
-        return None
-    return cast.input[0]
+    mask, name = cast.input[0], f"{cast.input[0]}__int32"
+    graph.once(
+        name,
+        lambda: onnx.helper.make_node("Cast", [mask], [name], name=name, to=onnx.TensorProto.INT32),
+        node,
+    )
+    if added_axes == 2:
+        return name
+    axes, flat = graph.constant("kzoo/axes_1_2", [1, 2]), f"{name}__flat"
+    graph.once(flat, lambda: onnx.helper.make_node("Squeeze", [name, axes], [flat], name=flat), node)
+    return flat
 
 
 def _joined_heads(graph: GraphEditor, tensor: str) -> _Heads | None:
@@ -207,7 +207,7 @@ def _join_heads(graph: GraphEditor, node: onnx.NodeProto, tensor: str) -> str:
 
 
 def _write_out(graph: GraphEditor, node: onnx.NodeProto) -> None:
-    """Write a marked attention as the products and the softmax that it stands for (Vaswani et al., 2017, section 3.2.1)."""
+    """Write a marked attention as products and a softmax (Vaswani et al., 2017, section 3.2.1)."""
     query, keys, values = node.input[:3]
     name, scale = node.name, _attribute(node, "scale")
     width = graph.shape(query)[3] * _attribute(node, "num_heads")

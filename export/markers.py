@@ -1,9 +1,9 @@
 """Known operations kept whole while a model is traced, so that each becomes one ONNX node.
 
-TensorFlow would take a layer normalization, a GELU or an attention apart, and compute the shape of each reshape. While
-`marking()` lasts, Keras' own functions put a placeholder, a `PyFunc` that never runs, in their place; tf2onnx then asks
-`write_node` for the ONNX node that each stands for. Where a function meets what it does not expect (another dtype,
-a tensor of a loop's body), it does what Keras does.
+TensorFlow would take a layer normalization, a GELU or an attention apart, and compute the shape of each reshape.
+While `marking()` lasts, Keras' own functions put a placeholder, a `PyFunc` that never runs, in their place; tf2onnx
+then asks `write_node` for the ONNX node that each stands for. Where a function meets what it does not expect (another
+dtype, a tensor of a loop's body), it does what Keras does.
 """
 
 from __future__ import annotations
@@ -320,7 +320,7 @@ class _Tracer:
         return keras.ops.reshape(attended, (-1, keras.ops.shape(attended)[1], *values.shape[2:]))
 
     def can_attend(self, query: Any, keys: Any, values: Any, bias: Any) -> bool:
-        """Return whether the tensors (batch, num_heads, length, head_dim) are such as the runtime's operator takes."""
+        """Return whether tensors (batch, num_heads, length, head_dim) are what the runtime's operator takes."""
         given = [query, keys, values] if bias is None else [query, keys, values, bias]
         if not self.here(*given) or any(tensor.shape.rank != 4 for tensor in given):
             return False
@@ -413,6 +413,7 @@ class _Origins:
     def __init__(self) -> None:
         self._sources: dict[Any, list[tuple[Any, int] | None]] = {}
         self._sizes: dict[int, tuple[Any, tuple[Any, int]]] = {}
+        self._found: dict[tuple[Any, int], tuple[Any, int]] = {}
 
     def note(self, output: Any, sources: list[tuple[Any, int] | None]) -> None:
         """Remember where a placeholder's sizes come from."""
@@ -445,9 +446,12 @@ class _Origins:
 
     def _origin(self, tensor: Any, axis: int) -> tuple[Any, int]:
         """Return the earliest tensor, by reference, and its axis whose size this one is."""
-        while (source := self._source(tensor, axis)) is not None:
-            tensor, axis = source
-        return tensor.ref(), axis
+        place = (tensor.ref(), axis)
+        # Kept, since a sum asks for both its sides: twice as much to look at for each residual on the way.
+        if place not in self._found:
+            source = self._source(tensor, axis)
+            self._found[place] = place if source is None else self._origin(*source)
+        return self._found[place]
 
     def _source(self, tensor: Any, axis: int) -> tuple[Any, int] | None:
         noted = self._sources.get(tensor.ref())
