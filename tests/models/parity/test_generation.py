@@ -1,56 +1,95 @@
-"""Greedy decoding with a cache writes what the public reference implementations write, token for token."""
+"""Decoding with a cache writes what the public reference implementations write, token for token, beams too."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
 from kzoo.models import TransformerModel, from_pretrained
 from kzoo.models.graphs import Graph, serving_graphs
-from kzoo.runtime.generation import CachedStep
-from kzoo.search import greedy
+from kzoo.search import CachedStep, beam_search, greedy
 from tests.models import references
-from tests.models.parity import test_bart, test_marian, test_t5
+from tests.models.parity import test_bart, test_gpt2, test_llama, test_marian, test_t5
 from tests.optional import require
 
-END, NEW_TOKENS = 3, 9
+NEW_TOKENS = 9
 
 
-class KerasSession:
-    """A graph that runs in Keras, called as a session of ONNX Runtime is."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.function = graph.function
-
-    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {
-            name: keras.ops.convert_to_numpy(value)
-            for name, value in self.function(
-                {name: keras.ops.convert_to_tensor(feed) for name, feed in feeds.items()}
-            ).items()
-        }
-
-
-def write(model: TransformerModel, inputs: dict[str, np.ndarray], start: int) -> list[list[int]]:
-    graphs = serving_graphs(model)
-    batch = len(inputs["input_ids"])
-    memory = {
-        name.replace("present", "past_key_values"): value
-        for name, value in KerasSession(graphs["encoder"]).run(inputs).items()
-        if name.startswith("present")
-    }
-    past = {
-        name: np.zeros((batch, spec.shape[1], 0, spec.shape[3]), "float32")
-        for name, spec in graphs["decoder"].inputs.items()
+def empty_cache(graph: Graph, batch: int) -> dict[str, np.ndarray]:
+    return {
+        name: np.zeros((batch, int(spec.shape[1]), 0, int(spec.shape[3])), "float32")
+        for name, spec in graph.inputs.items()
         if "past" in spec.shape
     }
-    state = {"attention_mask": inputs["attention_mask"], **memory, **past}
-    step = CachedStep(KerasSession(graphs["decoder"]), "decoder_input_ids", state)
-    ids, _ = greedy(step, np.full((batch, 1), start), end_id=END, max_new_tokens=NEW_TOKENS)
-    return ids
+
+
+def translating_step(model: TransformerModel, inputs: dict[str, np.ndarray]) -> CachedStep:
+    graphs = serving_graphs(model)
+    encoder, decoder = graphs["encoder"], graphs["decoder"]
+    names = [name for name in decoder.inputs if ".encoder." in name]
+    presents = [name.replace("past_key_values", "present") for name in names]
+    encoded = encoder.run_kept(inputs, presents)
+    memory = {name: encoded[present] for name, present in zip(names, presents, strict=True)}
+    return CachedStep(
+        decoder,
+        "decoder_input_ids",
+        empty_cache(decoder, len(inputs["input_ids"])),
+        model.backbone.config.vocab_size,
+        memory={"attention_mask": inputs["attention_mask"], **memory},
+    )
+
+
+class Reference:
+    """What `transformers` writes, with an end token that the model does write: a random one hardly ever does."""
+
+    def __init__(self, model: Any, inputs: dict[str, np.ndarray], prompt_length: int) -> None:
+        torch = require("torch")
+        self.model = model
+        self.inputs = {name: torch.as_tensor(value) for name, value in inputs.items()}
+        self.prompt_length = prompt_length
+        self.end = None
+        middle = self.generate(1, eos_token_id=None).sequences[:, prompt_length + 2 :].ravel().tolist()
+        self.end = max(sorted(set(middle)), key=middle.count)
+
+    def generate(self, beams: int, **options: Any) -> Any:
+        return self.model.generate(
+            **self.inputs,
+            **{"eos_token_id": self.end, **options},
+            max_new_tokens=NEW_TOKENS,
+            do_sample=False,
+            num_beams=beams,
+            num_return_sequences=beams,
+            output_scores=True,
+            return_dict_in_generate=True,
+            # With one it fails where the sides of a translator differ in depth.
+            use_cache=False,
+        )
+
+    def check(self, make_step: Callable[[], CachedStep], prompts: np.ndarray) -> None:
+        """Compare greedy decoding and beams: what is written, and beams' scores."""
+        limits: dict[str, Any] = {"end_id": self.end, "max_new_tokens": NEW_TOKENS}
+        expected = self.written(self.generate(1))
+        assert greedy(make_step(), prompts, **limits)[0] == expected
+        result = self.generate(4)
+        expected = self.written(result)
+        assert len({token for row in expected for token in row}) > 4, "the reference says too little"
+        assert any(len(row) < NEW_TOKENS for row in expected), "no hypothesis of the reference's ends"
+        found = [
+            hypothesis
+            for best in beam_search(make_step(), prompts, num_beams=4, **limits)
+            for hypothesis in best
+        ]
+        assert [hypothesis.ids for hypothesis in found] == expected
+        scores = [hypothesis.score for hypothesis in found]
+        np.testing.assert_allclose(scores, result.sequences_scores.numpy(), atol=1e-4)
+
+    def written(self, result: Any) -> list[list[int]]:
+        """Return the rows without prompts, ends and padding."""
+        new = [row[self.prompt_length :] for row in result.sequences.tolist()]
+        return [row[: row.index(self.end)] if self.end in row else row for row in new]
 
 
 @pytest.mark.parametrize(
@@ -63,9 +102,9 @@ def write(model: TransformerModel, inputs: dict[str, np.ndarray], start: int) ->
     ],
     ids=["marian", "bart", "t5", "t5-gated"],
 )
-def test_greedy_decoding(tmp_path, model_class: str, config_class: str, fields: dict[str, Any]):
+def test_translation(tmp_path, model_class: str, config_class: str, fields: dict[str, Any]):
     torch = require("torch")
-    theirs = references.reference(model_class, config_class, **fields, eos_token_id=END)
+    theirs = references.reference(model_class, config_class, **fields)
     if "Marian" in model_class:
         # With weaker layers it writes one token for ever.
         with torch.no_grad():
@@ -82,15 +121,28 @@ def test_greedy_decoding(tmp_path, model_class: str, config_class: str, fields: 
     if "Marian" in model_class:
         # As the published ones say; kzoo takes it from the padding token.
         settings.bad_words_ids = [[fields["pad_token_id"]]]
-    rows = theirs.generate(
-        **{name: torch.as_tensor(value) for name, value in inputs.items()},
-        max_new_tokens=NEW_TOKENS,
-        do_sample=False,
-        num_beams=1,
-        # With one it fails where the sides differ in depth.
-        use_cache=False,
-    )
-    expected = [row[1:] for row in rows.tolist()]
-    expected = [row[: row.index(END)] if END in row else row for row in expected]
-    assert len({token for row in expected for token in row}) > 4, "the reference says too little"
-    assert write(ours, inputs, fields["decoder_start_token_id"]) == expected
+    start = np.full((6, 1), fields["decoder_start_token_id"])
+    Reference(theirs, inputs, 1).check(lambda: translating_step(ours, inputs), start)
+
+
+@pytest.mark.parametrize(
+    ("model_class", "config_class", "fields"),
+    [
+        ("GPT2LMHeadModel", "GPT2Config", test_gpt2.USUAL),
+        ("LlamaForCausalLM", "LlamaConfig", test_llama.USUAL),
+        ("MistralForCausalLM", "MistralConfig", test_llama.ODD_MISTRAL),
+    ],
+    ids=["gpt2", "llama", "mistral-window"],
+)
+def test_continuation(tmp_path, model_class: str, config_class: str, fields: dict[str, Any]):
+    theirs = references.reference(model_class, config_class, **fields, pad_token_id=0)
+    ours = from_pretrained(references.save(theirs, tmp_path))
+    prompts = np.random.default_rng(2).integers(4, 90, (5, 6))
+    mask = (np.arange(6)[None] >= np.array([0, 2, 5, 0, 1])[:, None]).astype("int64")
+    graph = serving_graphs(ours)["model"]
+
+    def make_step() -> CachedStep:
+        size = ours.backbone.config.vocab_size
+        return CachedStep(graph, "input_ids", empty_cache(graph, 5), size, mask=mask)
+
+    Reference(theirs, {"input_ids": prompts, "attention_mask": mask}, 6).check(make_step, prompts)
