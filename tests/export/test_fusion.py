@@ -1,0 +1,121 @@
+"""Exported graphs are clean: one node where ONNX Runtime has one operator, weights stored once by name."""
+
+from __future__ import annotations
+
+import pathlib
+from collections import Counter
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+from keras import layers, ops
+
+import kzoo
+from tests.models.tiny import make_inputs, shaken, tiny
+
+
+def export(model: keras.Model, path: pathlib.Path, **options: object) -> tuple[Counter[str], onnx.ModelProto]:
+    kzoo.export.to_onnx(model, path / "model.onnx", **options)
+    proto = onnx.load(str(path / "model.onnx"))
+    return Counter(node.op_type for node in proto.graph.node), proto
+
+
+def test_bert_has_eight_nodes_for_its_ends_and_seven_a_block(tmp_path):
+    model = shaken(tiny("Bert", task="features"), by=0.1)
+
+    class LastHiddenState(keras.Model):
+        def call(self, inputs):
+            return {"last_hidden_state": model(inputs)["last_hidden_state"]}
+
+    wrapper = LastHiddenState()
+    wrapper.model = model
+    inputs = make_inputs(model, 2, 5)
+    wrapper(inputs)
+    operations, _ = export(wrapper, tmp_path, inputs=inputs)
+    blocks = model.backbone.config.num_layers
+    assert operations == {
+        "Cast": 3,
+        "EmbedLayerNormalization": 1,
+        "Attention": blocks,
+        "MatMul": 3 * blocks,
+        "BiasGelu": blocks,
+        "SkipLayerNormalization": 2 * blocks,
+    }
+
+
+def test_weights_are_stored_once_under_their_paths_and_packed_ones_under_their_parent(tmp_path):
+    model = shaken(tiny("Bert", task="mlm"), by=0.1)
+    _, proto = export(model, tmp_path)
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    width = model.backbone.config.hidden_dim
+    packed = next(name for name in sizes if name.endswith("block_0/attention/kernel"))
+    assert sizes[packed] == (width, 3 * width)
+    # Filling masks in needs no pooler.
+    paths = {variable.path for variable in model.weights if "/pooler/" not in variable.path}
+    parts = {
+        path for path in paths if any(f"/attention/{part}/" in path for part in ("query", "key", "value"))
+    }
+    assert paths - parts <= sizes.keys()
+    assert not parts & sizes.keys()
+    # The table of token embeddings, which the head's logits are made with too, stands there once.
+    stored = sum(int(np.prod(shape)) for shape in sizes.values())
+    assert stored <= model.count_params() + 200
+
+
+def test_keras_own_attention_becomes_one_node(tmp_path):
+    states = keras.Input((None, 16), name="states")
+    mask = keras.Input((None,), dtype="bool", name="mask")
+    attended = layers.MultiHeadAttention(4, 8, dropout=0.1)(states, states, attention_mask=mask[:, None, :])
+    x = layers.LayerNormalization()(states + attended)
+    model = keras.Model([states, mask], layers.Dense(16, activation="gelu", name="out")(x))
+    operations, _ = export(model, tmp_path)
+    assert operations["Attention"] == operations["SkipLayerNormalization"] == operations["BiasGelu"] == 1
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    x = np.random.default_rng(0).normal(size=(3, 7, 16)).astype("float32")
+    shown = np.arange(7) < np.array([[7], [3], [0]])
+    actual = session.run(None, {"states": x, "mask": shown})[0]
+    # The last row shows no key at all.
+    expected = ops.convert_to_numpy(model([x, shown]))
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_dot_product_attention_and_cross_attention_become_one_node_each(tmp_path):
+    class Cross(layers.Layer):
+        def call(self, queries, memory):
+            split = [ops.reshape(x, (-1, ops.shape(x)[1], 2, 8)) for x in (queries, memory)]
+            return ops.reshape(
+                ops.dot_product_attention(split[0], split[1], split[1]), (-1, ops.shape(queries)[1], 16)
+            )
+
+    queries, memory = keras.Input((None, 16), name="queries"), keras.Input((None, 16), name="memory")
+    model = keras.Model([queries, memory], Cross(name="out")(queries, memory))
+    operations, _ = export(model, tmp_path)
+    assert operations["MultiHeadAttention"] == 1
+    assert "Shape" not in operations
+
+
+def test_what_cannot_be_one_node_is_said_and_still_right(tmp_path):
+    class Biased(layers.Layer):
+        def call(self, states, bias):
+            heads = ops.reshape(states, (-1, ops.shape(states)[1], 2, 8))
+            # The same for all queries, but no mask: the runtime's operator takes neither.
+            scores = ops.reshape(bias, (-1, 1, 1, ops.shape(bias)[1]))
+            return ops.dot_product_attention(heads, heads, heads, bias=scores)
+
+    states, bias = keras.Input((None, 16), name="states"), keras.Input((None,), name="bias")
+    model = keras.Model([states, bias], Biased(name="out")(states, bias))
+    report = kzoo.export.to_onnx(model, tmp_path / "model.onnx")
+    assert "out" in report.graphs["model"].unfused[0]
+    assert "MultiHeadAttention" not in report.graphs["model"].operations
+
+
+def test_an_export_leaves_keras_as_it_was(tmp_path):
+    def parts():
+        return layers.MultiHeadAttention._compute_attention, layers.EinsumDense.call, keras.src.ops.nn.gelu
+
+    before = parts()
+    model = keras.Sequential([keras.Input((None, 4)), layers.Dense(2, activation="gelu", name="out")])
+    export(model, tmp_path)
+    assert parts() == before
+    assert "PyFunc" not in str(ops.gelu(np.ones(2, "float32")))
