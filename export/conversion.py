@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ import tensorflow as tf
 
 from kzoo.errors import ExportError
 from kzoo.export.fusion import Shapes, fuse
-from kzoo.export.handlers import register_handlers
+from kzoo.export.handlers import refuse_unknown, register_handlers, weights_as_inputs
 from kzoo.export.markers import OWN_DOMAIN, RUNTIME_DOMAIN, marking, write_node
 from kzoo.export.skeleton import Skeleton
 from kzoo.models.graphs import Graph
@@ -70,7 +71,34 @@ def _trace(graph: Graph, variables: list[Any]) -> tuple[Any, dict[str, int]]:
         tf.TensorSpec(variable.shape, variable.dtype, name=f"weight_{index}")
         for index, variable in enumerate(variables)
     ]
-    return tf.function(function, autograph=False).get_concrete_function(inputs, weights), weight_names
+    with _plainly():
+        try:
+            return tf.function(function, autograph=False).get_concrete_function(inputs, weights), weight_names
+        except ExportError:
+            raise
+        except Exception as error:
+            raise ExportError(_explain_trace(error)) from error
+
+
+@contextlib.contextmanager
+def _plainly() -> Iterator[None]:
+    """Trace through functions that Keras has XLA compile, and leave the layers in an error's traceback."""
+    eager, filtering = tf.config.functions_run_eagerly(), keras.config.is_traceback_filtering_enabled()
+    tf.config.run_functions_eagerly(True)
+    keras.config.disable_traceback_filtering()
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(eager)
+        if filtering:
+            keras.config.enable_traceback_filtering()
+
+
+def _explain_trace(error: Exception) -> str:
+    layers = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inner = [layer for layer in layers if isinstance(layer, keras.layers.Layer)]
+    where = f"The layer '{inner[-1].name}' ({type(inner[-1]).__name__})" if inner else "The model"
+    return f"{where} cannot run on inputs whose sizes are free, as a graph does: {error}"
 
 
 def _to_onnx(concrete: Any, output_tensors: list[str]) -> tuple[onnx.ModelProto, Shapes]:
@@ -97,11 +125,14 @@ def _to_onnx(concrete: Any, output_tensors: list[str]) -> tuple[onnx.ModelProto,
         try:
             tf.import_graph_def(tf_loader.tf_optimize(input_tensors, output_tensors, definition), name="")
             _refuse_strings(graph)
-            try:
-                # To survive an error in one of its passes, tf2onnx copies the graph before each: most of the time.
-                return attempt(catch_errors=False), _shapes(graph)
-            except Exception:
-                return attempt(catch_errors=True), _shapes(graph)
+            with weights_as_inputs():
+                try:
+                    # To survive an error in a pass, tf2onnx copies the graph before each: most of the time.
+                    proto = attempt(catch_errors=False)
+                except Exception:
+                    proto = attempt(catch_errors=True)
+            refuse_unknown(proto)
+            return proto, _shapes(graph)
         except ExportError:
             raise
         except Exception as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,8 @@ class GraphEditor:
         self._weights = dict(weights)
         self._shapes = shapes
         self._constants = {tensor.name: tensor for tensor in proto.graph.initializer}
-        self.outputs = {value.name for value in proto.graph.output}
+        # What the body of a loop reads must stay as well.
+        self.outputs = {value.name for value in proto.graph.output} | _read_inside(self.nodes)
         self._inputs = {value.name: value for value in proto.graph.input}
         self.inputs = self._inputs.keys() - weights.keys()
         self._makers: dict[str, onnx.NodeProto] = {}
@@ -175,3 +176,16 @@ class GraphEditor:
             if self._makers.get(name) is node:
                 del self._makers[name]
         self._readers.subtract(name for name in node.input if name)
+
+
+def _read_inside(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """Return the names of all tensors that the bodies of loops and conditions read."""
+    names: set[str] = set()
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                body = attribute.g
+                names.update(name for inner in body.node for name in inner.input)
+                names.update(value.name for value in body.output)
+                names |= _read_inside(body.node)
+    return names

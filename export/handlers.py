@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
+import onnx
+
+from kzoo.errors import ExportError
 
 
 def register_handlers() -> None:
@@ -12,9 +18,45 @@ def register_handlers() -> None:
     from tf2onnx.handler import tf_op
 
     known = {name for opsets in tf_op.get_opsets().values() for handlers in opsets for name in handlers}
-    for name, handler in (("Erfc", _Erfc), ("XlaDynamicUpdateSlice", _DynamicUpdateSlice)):
+    for name, handler in _HANDLERS.items():
         if name not in known:
             tf_op(name)(handler)
+
+
+@contextlib.contextmanager
+def weights_as_inputs() -> Iterator[None]:
+    """Keep tf2onnx from looking for recurrent layers, whose weights it takes for constants."""
+    from tf2onnx import tfonnx
+
+    def leave(graph: Any, nodes: Any) -> Any:
+        return nodes
+
+    with mock.patch.multiple(tfonnx, rewriter_lstm_tf2=leave, rewrite_gru_tf2=leave):
+        yield
+
+
+def refuse_unknown(proto: onnx.ModelProto) -> None:
+    """Refuse a graph with operations of TensorFlow that were left as they are.
+
+    Raises:
+        ExportError: there are some; it names them and where they stand.
+    """
+    unknown = [
+        f"{node.op_type} in '{node.name}'"
+        for node in _all_nodes(proto.graph)
+        if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type)
+    ]
+    if unknown:
+        raise ExportError(
+            f"ONNX has no counterpart for {', '.join(unknown[:5])}: write that layer with other keras.ops."
+        )
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            yield from _all_nodes(attribute.g)
 
 
 class _Erfc:
@@ -36,26 +78,56 @@ class _DynamicUpdateSlice:
     @classmethod
     def version_13(cls, context: Any, node: Any, **kwargs: Any) -> None:
         """Scatter the update over the elements that it covers."""
-        from onnx import TensorProto
-
         source, update, start = node.input
         size = _make(context, "Shape", [update])
         # As in TensorFlow, an update that would stick out moves inside.
         last = _make(context, "Sub", [_make(context, "Shape", [source]), size])
-        start = _make(context, "Cast", [start], to=TensorProto.INT64)
+        start = _make(context, "Cast", [start], to=onnx.TensorProto.INT64)
         start = _make(context, "Min", [start, last])
         start = _make(context, "Max", [start, _constant(context, np.asarray(0, "int64"))])
-        ones = _make(context, "ConstantOfShape", [size], value=_tensor(np.ones(1, "float32")))
+        ones = _make(
+            context, "ConstantOfShape", [size], value=onnx.numpy_helper.from_array(np.ones(1, "float32"))
+        )
         places = _make(context, "Transpose", [_make(context, "NonZero", [ones])], perm=[1, 0])
         places = _make(context, "Add", [places, start])
         flat = _make(context, "Reshape", [update, _constant(context, np.asarray([-1], "int64"))])
         _replace(context, node, "ScatterND", [source, places, flat])
 
 
-def _tensor(array: np.ndarray) -> Any:
-    from onnx import numpy_helper
+class _Expm1:
+    """Part of CELU."""
 
-    return numpy_helper.from_array(array)
+    @classmethod
+    def version_9(cls, context: Any, node: Any, **kwargs: Any) -> None:
+        """Write expm1(x) as exp(x) - 1."""
+        from tf2onnx import utils
+
+        dtype = utils.map_onnx_to_numpy_type(context.get_dtype(node.output[0]))
+        exp = _make(context, "Exp", [node.input[0]])
+        _replace(context, node, "Sub", [exp, _constant(context, np.asarray(1, dtype))])
+
+
+class _Bucketize:
+    """`keras.layers.Discretization`."""
+
+    @classmethod
+    def version_13(cls, context: Any, node: Any, **kwargs: Any) -> None:
+        """Count the boundaries that each element reaches."""
+        boundaries = _constant(context, np.asarray(node.get_attr("boundaries").floats, "float32"))
+        last = _constant(context, np.asarray([-1], "int64"))
+        values = _make(context, "Cast", [node.input[0]], to=onnx.TensorProto.FLOAT)
+        values = _make(context, "Unsqueeze", [values, last])
+        reached = _make(context, "GreaterOrEqual", [values, boundaries])
+        reached = _make(context, "Cast", [reached], to=onnx.TensorProto.INT32)
+        _replace(context, node, "ReduceSum", [reached, last], keepdims=0)
+
+
+_HANDLERS = {
+    "Bucketize": _Bucketize,
+    "Erfc": _Erfc,
+    "Expm1": _Expm1,
+    "XlaDynamicUpdateSlice": _DynamicUpdateSlice,
+}
 
 
 def _constant(context: Any, array: np.ndarray) -> str:
@@ -68,8 +140,8 @@ def _make(context: Any, op_type: str, inputs: list[str], **attributes: Any) -> s
     return context.make_node(op_type, inputs, attr=attributes).output[0]
 
 
-def _replace(context: Any, node: Any, op_type: str, inputs: list[str]) -> None:
+def _replace(context: Any, node: Any, op_type: str, inputs: list[str], **attributes: Any) -> None:
     target = node.output[0]
     dtype, shape = context.get_dtype(target), context.get_shape(target)
     context.remove_node(node.name)
-    context.make_node(op_type, inputs, outputs=[target], dtypes=[dtype], shapes=[shape])
+    context.make_node(op_type, inputs, attr=attributes, outputs=[target], dtypes=[dtype], shapes=[shape])
