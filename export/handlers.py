@@ -35,6 +35,10 @@ def weights_as_inputs() -> Iterator[None]:
         yield
 
 
+# ONNX Runtime has it under ONNX's own domain.
+_RUNTIME_OWN = ("SimplifiedLayerNormalization",)
+
+
 def refuse_unknown(proto: onnx.ModelProto) -> None:
     """Refuse a graph with operations of TensorFlow that were left as they are.
 
@@ -44,7 +48,9 @@ def refuse_unknown(proto: onnx.ModelProto) -> None:
     unknown = [
         f"{node.op_type} in '{node.name}'"
         for node in _all_nodes(proto.graph)
-        if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type)
+        if node.domain in ("", "ai.onnx")
+        and not onnx.defs.has(node.op_type)
+        and node.op_type not in _RUNTIME_OWN
     ]
     if unknown:
         raise ExportError(
