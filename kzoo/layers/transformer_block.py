@@ -129,7 +129,7 @@ class TransformerBlock(keras.layers.Layer):
         memory_bias: Any = None,
         cache: KeyValueCache | None = None,
         rotation: tuple[Any, Any] | None = None,
-        memory_batch: Any = None,
+        fold: tuple[Any, Any] | None = None,
         training: bool = False,
     ) -> Any:
         """Return `x` (batch, length, hidden_dim) after the block.
@@ -141,11 +141,11 @@ class TransformerBlock(keras.layers.Layer):
             memory_bias: added to the cross-attention scores.
             cache: the past that self-attention sees, extended by this call.
             rotation: turns self-attention's queries and keys; see `kzoo.layers.rotary_rotation`.
-            memory_batch: number of rows of the memory, where each serves as many rows of `x`, one after another;
-                None where each row of `x` has its own.
+            fold: number of rows of the memory and length of `x`, where each row of the memory serves as many rows of
+                `x`, one after another; None where each row of `x` has its own.
             training: whether dropout is on.
         """
-        arguments = (x, bias, memory, memory_bias, cache, rotation, memory_batch, training)
+        arguments = (x, bias, memory, memory_bias, cache, rotation, fold, training)
         if self.gradient_checkpointing and training:
             return recomputed(self, self._run, *arguments)
         return self._run(*arguments)
@@ -158,7 +158,7 @@ class TransformerBlock(keras.layers.Layer):
         memory_bias: Any,
         cache: Any,
         rotation: Any,
-        memory_batch: Any,
+        fold: tuple[Any, Any] | None,
         training: bool,
     ) -> Any:
         inner = self._enter(x, self.attention_norm)
@@ -169,13 +169,12 @@ class TransformerBlock(keras.layers.Layer):
         if self.cross_attention is not None:
             inner = self._enter(x, self.cross_attention_norm)
             keys, values = memory
-            length = ops.shape(inner)[1]
-            if memory_batch is not None:
+            if fold is not None:
                 # Rows that share a memory become one row with more queries, so that no memory is repeated.
-                inner = ops.reshape(inner, (memory_batch, -1, self.hidden_dim))
+                inner = ops.reshape(inner, (fold[0], -1, self.hidden_dim))
             inner = self.cross_attention(inner, keys, values, bias=memory_bias, training=training)
-            if memory_batch is not None:
-                inner = ops.reshape(inner, (-1, length, self.hidden_dim))
+            if fold is not None:
+                inner = ops.reshape(inner, (-1, fold[1], self.hidden_dim))
             x = self._leave(x, inner, self.cross_attention_scale, self.cross_attention_norm, training)
 
         inner = self.feed_forward(self._enter(x, self.feed_forward_norm), training=training)

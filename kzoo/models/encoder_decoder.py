@@ -119,6 +119,7 @@ class EncoderDecoder(Backbone):
         memory_bias = padding_bias(inputs.get("attention_mask"))
         x = self.dropout(self.embed("decoder", inputs["decoder_input_ids"], past), training=training)
         hidden_states = [x]
+        fold = None if memory_batch is None else (memory_batch, length)
         each_past: Sequence[KeyValueCache | None] = caches or [None] * len(self.decoder_blocks)
         for block, memory, cache in zip(self.decoder_blocks, memories, each_past, strict=True):
             x = block(
@@ -127,7 +128,7 @@ class EncoderDecoder(Backbone):
                 memory=memory,
                 memory_bias=memory_bias,
                 cache=cache,
-                memory_batch=memory_batch,
+                fold=fold,
                 training=training,
             )
             hidden_states.append(x)
