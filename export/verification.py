@@ -233,7 +233,7 @@ def _draw_cases(graph: Graph, variables: list[Any], limits: dict[str, int]) -> I
         if not padded_at_all:
             paddings = ("none",) * batch
         sizes = _sizes(graph, batch, level)
-        if has_past and level == 0 and padding in ("none", "mixed"):
+        if has_past and level == 0 and (brief or padding in ("none", "mixed")):
             sizes = _complete(sizes | {"past": 0})
         key = (tuple(sizes.items()), paddings)
         if key not in seen:
@@ -411,7 +411,9 @@ def _compiled(graph: Graph, variables: list[Any]) -> Function:
 
     def stateless(values: list[Any], inputs: dict[str, Any], fixed: tuple[Any, ...]) -> dict[str, Any]:
         with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
-            return graph.function({**inputs, **dict(zip(numbers, fixed, strict=True))})
+            # As arrays of numpy's, which a layer takes and JAX leaves alone.
+            known = {name: np.asarray(value) for name, value in zip(numbers, fixed, strict=True)}
+            return graph.function({**inputs, **known})
 
     # A single number may be the size of something, which must be known when it is compiled.
     compiled = jax.jit(stateless, static_argnums=2)
