@@ -48,7 +48,9 @@ def convert(graph: Graph, variables: list[Any]) -> Skeleton:
     _rename(proto, names)
     _order_inputs(proto, graph, weight_names)
     used = {value.name for value in proto.graph.input}
-    weights = {name: (index,) for name, index in weight_names.items() if name in used}
+    weights: dict[str, tuple[int, ...]] = {
+        name: (index,) for name, index in weight_names.items() if name in used
+    }
     return fuse(proto, weights, {names.get(name, name): shape for name, shape in shapes.items()})
 
 
@@ -140,7 +142,7 @@ def _to_onnx(concrete: Any, output_tensors: list[str]) -> tuple[onnx.ModelProto,
 
 
 def _shapes(graph: Any) -> Shapes:
-    shapes = {}
+    shapes: Shapes = {}
     for operation in graph.get_operations():
         # What a placeholder gives is known of what its shape was checked by, which the conversion leaves out.
         checked = operation.inputs if operation.type == "EnsureShape" else ()

@@ -80,7 +80,7 @@ def _fuse_attention(graph: GraphEditor, node: onnx.NodeProto) -> None:
         _write_out(graph, node)
         return
     parts = [_joined_heads(graph, tensor) for tensor in node.input[:3]]
-    if all(part is not None for part in parts) and _is_packable(graph, parts):
+    if _attribute(node, "head_dim") == _attribute(node, "value_dim") and _is_packable(parts):
         _write_packed(graph, node, parts, mask, bias)
     else:
         _write_multi_head(graph, node, parts, mask, bias)
@@ -148,17 +148,19 @@ def _padding_mask(graph: GraphEditor, node: onnx.NodeProto, bias: str) -> str | 
     cast = graph.maker(difference.input[1], "Cast")
     if cast is None or _scalar(graph, difference.input[0]) != 1.0 or added_axes not in (0, 2):
         return None
-    mask, name = cast.input[0], f"{cast.input[0]}__int32"
-    graph.once(
-        name,
-        lambda: onnx.helper.make_node("Cast", [mask], [name], name=name, to=onnx.TensorProto.INT32),
-        node,
-    )
+    name = _as_int32(graph, node, cast.input[0])
     if added_axes == 2:
         return name
     axes, flat = graph.constant("kzoo/axes_1_2", [1, 2]), f"{name}__flat"
     graph.once(flat, lambda: onnx.helper.make_node("Squeeze", [name, axes], [flat], name=flat), node)
     return flat
+
+
+def _as_int32(graph: GraphEditor, node: onnx.NodeProto, tensor: str) -> str:
+    """Return a tensor in the dtype that the runtime's operators take."""
+    name = f"{tensor}__int32"
+    to = onnx.TensorProto.INT32
+    return graph.once(name, lambda: onnx.helper.make_node("Cast", [tensor], [name], name=name, to=to), node)
 
 
 def _joined_heads(graph: GraphEditor, tensor: str) -> _Heads | None:
@@ -183,8 +185,10 @@ def _joined_heads(graph: GraphEditor, tensor: str) -> _Heads | None:
     return _Heads(joined, product.input[0], product.input[1], added.input[1])
 
 
-def _is_packable(graph: GraphEditor, parts: list[Any]) -> bool:
+def _is_packable(parts: list[Any]) -> bool:
     """Return whether queries, keys and values all come from the same states, with biases or without."""
+    if None in parts:
+        return False
     sources = {part.source for part in parts}
     biased = {part.bias is not None for part in parts}
     return None not in sources and len(sources) == 1 and len(biased) == 1
@@ -193,7 +197,7 @@ def _is_packable(graph: GraphEditor, parts: list[Any]) -> bool:
 def _join_heads(graph: GraphEditor, node: onnx.NodeProto, tensor: str) -> str:
     """Return (batch, length, heads * width) of a tensor (batch, heads, length, width), turned back."""
     turned, joined = f"{tensor}__turned", f"{tensor}__joined"
-    width = graph.shape(tensor)[3] * _attribute(node, "num_heads")
+    width = _attribute(node, "head_dim") * _attribute(node, "num_heads")
     target = graph.constant(f"kzoo/join_{width}", [0, 0, width])
     graph.once(
         turned,
@@ -210,7 +214,7 @@ def _write_out(graph: GraphEditor, node: onnx.NodeProto) -> None:
     """Write a marked attention as products and a softmax (Vaswani et al., 2017, section 3.2.1)."""
     query, keys, values = node.input[:3]
     name, scale = node.name, _attribute(node, "scale")
-    width = graph.shape(query)[3] * _attribute(node, "num_heads")
+    width = _attribute(node, "value_dim") * _attribute(node, "num_heads")
 
     def step(operation: str, *inputs: str, **attributes: Any) -> str:
         output = f"{name}/{operation}_{len(steps)}"
@@ -318,19 +322,17 @@ def _fuse_embeddings(graph: GraphEditor, node: onnx.NodeProto) -> None:
     if outer is None or inner is None or not all(graph.is_private(step.output[0]) for step in (outer, inner)):
         return
     looked_up = [graph.maker(tensor, "Gather") for tensor in (*inner.input, outer.input[1])]
-    if any(found is None or graph.weight_rank(found.input[0]) != 2 for found in looked_up):
-        return
     words, positions, types = looked_up
+    if words is None or positions is None or types is None:
+        return
+    if any(graph.weight_rank(found.input[0]) != 2 for found in (words, positions, types)):
+        return
     ids = [words.input[1], types.input[1]]
     if not _counts_from_zero(graph, positions.input[1], ids[0]) or any(
         name not in graph.inputs for name in ids
     ):
         return
-    narrow = []
-    for name in ids:
-        narrow.append(f"{name}__int32")
-        cast = onnx.helper.make_node("Cast", [name], [narrow[-1]], name=narrow[-1], to=onnx.TensorProto.INT32)
-        graph.once(narrow[-1], lambda cast=cast: cast, node)
+    narrow = [_as_int32(graph, node, name) for name in ids]
     tables = [words.input[0], positions.input[0], types.input[0]]
     inputs = [*narrow, *tables, *node.input[1:]]
     fused = _runtime_node("EmbedLayerNormalization", inputs, node, epsilon=_attribute(node, "epsilon"))

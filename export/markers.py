@@ -313,10 +313,10 @@ class _Tracer:
         """Return the results (batch, length, num_heads, head_dim) from tensors of that order; None if unknown."""
         if any(not isinstance(x, tf.Tensor) or x.shape.rank != 4 for x in (query, keys, values)):
             return None
-        turned = [tf.transpose(x, (0, 2, 1, 3)) for x in (query, keys, values)]
-        if not isinstance(scale, float) or not self.can_attend(*turned, bias):
+        queries, turned_keys, turned_values = (tf.transpose(x, (0, 2, 1, 3)) for x in (query, keys, values))
+        if not isinstance(scale, float) or not self.can_attend(queries, turned_keys, turned_values, bias):
             return None
-        attended = self.attend(*turned, bias, scale)
+        attended = self.attend(queries, turned_keys, turned_values, bias, scale)
         return keras.ops.reshape(attended, (-1, keras.ops.shape(attended)[1], *values.shape[2:]))
 
     def can_attend(self, query: Any, keys: Any, values: Any, bias: Any) -> bool:
@@ -329,7 +329,8 @@ class _Tracer:
 
     def attend(self, query: Any, keys: Any, values: Any, bias: Any, scale: float) -> Any:
         """Return the results of all heads side by side (batch, query_length, num_heads * head_dim)."""
-        attributes = {"num_heads": query.shape[1], "scale": float(scale)}
+        attributes: dict[str, Any] = {"num_heads": query.shape[1], "scale": float(scale)}
+        attributes |= {"head_dim": query.shape[3], "value_dim": values.shape[3]}
         given = [query, keys, values]
         if bias is not None:
             given.append(bias)
