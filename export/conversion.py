@@ -7,8 +7,10 @@ initializers, under their Keras paths, only at the very end (`kzoo.export.weight
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import logging
+import time
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -51,7 +53,9 @@ def convert(graph: Graph, variables: list[Any]) -> Skeleton:
     weights: dict[str, tuple[int, ...]] = {
         name: (index,) for name, index in weight_names.items() if name in used
     }
-    return fuse(proto, weights, {names.get(name, name): shape for name, shape in shapes.items()})
+    started = time.perf_counter()
+    skeleton = fuse(proto, weights, {names.get(name, name): shape for name, shape in shapes.items()})
+    return dataclasses.replace(skeleton, seconds={"fusing": time.perf_counter() - started})
 
 
 def _trace(graph: Graph, variables: list[Any]) -> tuple[Any, dict[str, int]]:

@@ -269,6 +269,10 @@ class _Export:
         """Write and verify each graph under its file name."""
         with self._stage("converting"):
             skeletons = self._convert()
+        for skeleton in skeletons.values():
+            for stage, seconds in skeleton.seconds.items():
+                self.stages["converting"] -= seconds
+                self.stages[stage] = self.stages.get(stage, 0.0) + seconds
         for role, file in files.items():
             self._write_graph(role, folder / file, skeletons[role])
 

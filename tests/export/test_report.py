@@ -40,6 +40,14 @@ def test_it_counts_what_is_in_the_file(exported: tuple[ExportReport, pathlib.Pat
     assert report.files.keys() == {"model.onnx", "golden.npz", "tokenizer.json"}
     assert report.size_bytes == sum(report.files.values())
     assert report.seconds == pytest.approx(sum(report.stages.values()))
+    assert report.stages.keys() == {
+        "converting",
+        "fusing",
+        "running model in Keras",
+        "writing model.onnx",
+        "verifying model.onnx",
+    }
+    assert min(report.stages.values()) > 0
 
 
 def test_it_has_the_figures_of_every_output(exported: tuple[ExportReport, pathlib.Path]) -> None:
