@@ -303,7 +303,7 @@ class _Quantizing:
         for node in self.graph.node:
             weight = self._weight(node)
             if node.op_type == "Gather" and node.input[0] in self.tables:
-                self._look_up(*node.input, node.output[0])
+                self._look_up(node.input[0], node.input[1], node.output[0])
             elif node.op_type == "EmbedLayerNormalization" and self._comes_apart(node):
                 self._take_apart(node)
             elif weight is None:
@@ -456,9 +456,9 @@ class _Quantizing:
         if names[0] not in self.made:
             array = self._array(weight.name)
             array = array.T if weight.transposed else array
-            scales = _scales(array, axis=0)
-            self._store(names[0], np.ascontiguousarray(_rounded(array, scales)))
-            self._store(names[1], scales[0])
+            steps = _scales(array, axis=0)
+            self._store(names[0], np.ascontiguousarray(_rounded(array, steps)))
+            self._store(names[1], steps[0])
         return names
 
     def _array(self, name: str) -> np.ndarray:
