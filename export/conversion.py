@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from kzoo.errors import ExportError
 from kzoo.export.fusion import Shapes, fuse
-from kzoo.export.handlers import refuse_unknown, register_handlers, weights_as_inputs
+from kzoo.export.handlers import refuse_unknown, register_handlers, restrained
 from kzoo.export.markers import OWN_DOMAIN, RUNTIME_DOMAIN, marking, write_node
 from kzoo.export.skeleton import Skeleton
 from kzoo.models.graphs import Graph
@@ -131,7 +131,7 @@ def _to_onnx(concrete: Any, output_tensors: list[str]) -> tuple[onnx.ModelProto,
         try:
             tf.import_graph_def(tf_loader.tf_optimize(input_tensors, output_tensors, definition), name="")
             _refuse_strings(graph)
-            with weights_as_inputs():
+            with restrained():
                 try:
                     # To survive an error in a pass, tf2onnx copies the graph before each: most of the time.
                     proto = attempt(catch_errors=False)

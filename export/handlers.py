@@ -23,15 +23,29 @@ def register_handlers() -> None:
             tf_op(name)(handler)
 
 
+# To order more letters of an einsum, tf2onnx tries minutes' worth of permutations.
+_ORDERED_LETTERS = 5
+
+
 @contextlib.contextmanager
-def weights_as_inputs() -> Iterator[None]:
-    """Keep tf2onnx from looking for recurrent layers, whose weights it takes for constants."""
+def restrained() -> Iterator[None]:
+    """Keep tf2onnx from recurrent layers, whose weights it takes for constants, and from endless trials."""
     from tf2onnx import tfonnx
+    from tf2onnx.optimizer import einsum_optimizer
+
+    optimize = einsum_optimizer.optimize_einsum
 
     def leave(graph: Any, nodes: Any) -> Any:
         return nodes
 
-    with mock.patch.multiple(tfonnx, rewriter_lstm_tf2=leave, rewrite_gru_tf2=leave):
+    def optimize_short(equation: str, **options: Any) -> Any:
+        letters = set(filter(str.isalpha, equation))
+        return optimize(equation, optimize=len(letters) <= _ORDERED_LETTERS, **options)
+
+    with (
+        mock.patch.multiple(tfonnx, rewriter_lstm_tf2=leave, rewrite_gru_tf2=leave),
+        mock.patch.object(einsum_optimizer, "optimize_einsum", optimize_short),
+    ):
         yield
 
 
