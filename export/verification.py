@@ -261,7 +261,8 @@ def _atoms(graph: Graph) -> list[str]:
 def _sizes(graph: Graph, batch: int, level: int) -> dict[str, int]:
     """Return the size of each free axis."""
     atoms = _atoms(graph)
-    rows = {spec.shape[0] for spec in graph.inputs.values() if spec.shape} & set(atoms) - {"batch"}
+    first = {str(spec.shape[0]) for spec in graph.inputs.values() if spec.shape}
+    rows = first & set(atoms) - {"batch"}
     sizes = {"batch": batch} if "batch" in atoms else {}
     lengths = [atom for atom in atoms if atom not in rows | {"batch", "beams"}]
     room = (graph.max_length or _LENGTHS[1] * 8) // (1 + ("past" in atoms))
@@ -278,7 +279,7 @@ def _sizes(graph: Graph, batch: int, level: int) -> dict[str, int]:
         if spec.shape == () and np.dtype(spec.dtype).kind in "iu":
             sizes[name] = _NUMBERS[level]
             if "keep" in name:
-                sizes[name] = min(2 * level + 2, *(sizes[atom] for atom in lengths if "sequence" in atom))
+                sizes[name] = min([2 * level + 2, *(sizes[atom] for atom in lengths if "sequence" in atom)])
     return _complete(sizes)
 
 
