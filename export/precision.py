@@ -308,7 +308,7 @@ class _Quantizing:
                 self._take_apart(node)
             elif weight is None:
                 self.nodes.append(node)
-            elif self.dtype == "int4" and node.op_type != "Attention" and weight.name not in self.tables:
+            elif self.dtype == "int4" and weight.name not in self.tables:
                 self._multiply_by_4_bits(node, weight)
             else:
                 self._multiply_by_8_bits(node, weight)
@@ -337,9 +337,9 @@ class _Quantizing:
             transposed = bool(_attribute(node, "transB", 0))
             return _Weight(node.input[1], transposed) if plain and not _attribute(node, "transA", 0) else None
         if node.op_type == "Attention" and node.domain == _MICROSOFT and self._is_matrix(node.input[1]):
-            # What the integer kernel lacks: heads of several sizes, no biases, a past, a bias of the scores.
-            lacks = _attribute(node, "qkv_hidden_sizes", None) or not node.input[2] or any(node.input[4:])
-            return None if lacks else _Weight(node.input[1])
+            whole = any(_attribute(node, name, None) for name in ("qkv_hidden_sizes", "do_rotary"))
+            caches = any(node.input[4:5]) or any(node.output[1:])
+            return None if whole or caches else _Weight(node.input[1])
         return None
 
     def _look_up(self, table: str, rows: str, output: str) -> None:
@@ -377,18 +377,10 @@ class _Quantizing:
     def _multiply_by_8_bits(self, node: onnx.NodeProto, weight: _Weight) -> None:
         values, scales = self._columns(weight)
         quantized, scale, zero = self._quantized(node.input[0])
-        output = node.output[0]
-        if node.op_type == "Attention":
-            inputs = [quantized, values, node.input[2], scale, scales, *node.input[3:4]]
-            inputs += ["", zero] if len(inputs) == 5 else [zero]
-            attention = helper.make_node("QAttention", inputs, node.output, name=node.name, domain=_MICROSOFT)
-            attention.attribute.extend(node.attribute)
-            self.nodes.append(attention)
-            return
-        product = f"{output}/product" if _bias(node) else output
+        product = self._product(node)
         inputs = [quantized, values, scale, scales, zero]
         self._add("MatMulIntegerToFloat", inputs, product, domain=_MICROSOFT)
-        self._add_bias(node, product)
+        self._finish(node, product)
 
     def _multiply_by_4_bits(self, node: onnx.NodeProto, weight: _Weight) -> None:
         name = f"{weight.name}/int4"
@@ -398,7 +390,7 @@ class _Quantizing:
             packed, scales = _in_blocks(columns)
             self._store(name, packed)
             self._store(f"{name}/scale", scales)
-        product = f"{node.output[0]}/product" if _bias(node) else node.output[0]
+        product = self._product(node)
         self._add(
             "MatMulNBits",
             [node.input[0], name, f"{name}/scale"],
@@ -411,10 +403,25 @@ class _Quantizing:
             # The runtime may multiply in int8.
             accuracy_level=4,
         )
-        self._add_bias(node, product)
+        self._finish(node, product)
 
-    def _add_bias(self, node: onnx.NodeProto, product: str) -> None:
-        if _bias(node):
+    def _product(self, node: onnx.NodeProto) -> str:
+        """Return the name of a node's product, before anything is made of it."""
+        return f"{node.output[0]}/product" if node.op_type == "Attention" or _bias(node) else node.output[0]
+
+    def _finish(self, node: onnx.NodeProto, product: str) -> None:
+        """Write what a node makes of its product."""
+        if node.op_type == "Attention":
+            # The runtime has QAttention, which takes longer, and knows neither 4 bits nor a bias of scores.
+            parts = [f"{product}/{part}" for part in ("query", "key", "value")]
+            self._add("Split", [product], *parts, axis=-1, num_outputs=3)
+            inputs = [*parts, *node.input[2:4], *node.input[5:6]]
+            attention = helper.make_node(
+                "MultiHeadAttention", inputs, node.output[:1], name=node.name, domain=_MICROSOFT
+            )
+            attention.attribute.extend(node.attribute)
+            self.nodes.append(attention)
+        elif _bias(node):
             self._add("Add", [product, node.input[2]], node.output[0])
 
     def _quantized(self, name: str) -> tuple[str, str, str]:

@@ -310,29 +310,28 @@ def test_gemm_with_a_bias(dtype: str, transposed: int) -> None:
     assert cosine(run(proto, x=x), expected) > (0.999 if dtype == "int8" else 0.98)
 
 
-def attention(**attributes: Any) -> onnx.NodeProto:
-    return helper.make_node(
-        "Attention", ["x", "weight", "bias", "mask"], ["output"], domain="com.microsoft", **attributes
-    )
-
-
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
 @pytest.mark.parametrize(
     ("attributes", "quantized"),
     [
-        ({"num_heads": 4}, True),
+        ({"num_heads": 4, "mask_filter_value": -1e9}, True),
         ({"num_heads": 4, "unidirectional": 1, "scale": 0.3}, True),
         ({"num_heads": 4, "qkv_hidden_sizes": [64, 64, 64]}, False),
     ],
 )
-def test_attention_in_integers(attributes: dict[str, Any], quantized: bool) -> None:
+def test_attention_on_packed_weights(attributes: dict[str, Any], quantized: bool, dtype: str) -> None:
+    names = ["x", "weight", "bias", "mask", "", "scores"]
+    node = helper.make_node("Attention", names, ["output"], domain="com.microsoft", **attributes)
     weights = {"weight": normal(64, 192) / 8, "bias": normal(192)}
     inputs = {"x": (TensorProto.FLOAT, ["n", "m", 64]), "mask": (TensorProto.INT32, ["n", "m"])}
-    proto = graph_of([attention(**attributes)], weights, inputs, ["n", "m", 64])
+    inputs["scores"] = (TensorProto.FLOAT, ["n", 4, "m", "m"])
+    proto = graph_of([node], weights, inputs, ["n", "m", 64])
     given = {"x": normal(2, 9, 64), "mask": np.array([[1] * 9, [1] * 5 + [0] * 4], "int32")}
+    given["scores"] = 3 * normal(2, 4, 9, 9)
     expected = run(proto, **given)
-    precision.reduce_precision(proto, "int8")
-    assert ("QAttention" in {node.op_type for node in proto.graph.node}) == quantized
-    assert cosine(run(proto, **given), expected) > 0.999
+    precision.reduce_precision(proto, dtype)
+    assert ("Attention" not in {node.op_type for node in proto.graph.node}) == quantized
+    assert cosine(run(proto, **given), expected) > (0.999 if dtype == "int8" else 0.98)
 
 
 def test_embeddings_that_are_one_node_come_apart() -> None:
