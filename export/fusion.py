@@ -359,6 +359,30 @@ def _counts_from_zero(graph: GraphEditor, positions: str, ids: str) -> bool:
     return shape is not None and shape.input[0] == ids
 
 
+def _write_out_rms(graph: GraphEditor, node: onnx.NodeProto) -> None:
+    """Write a lone RMS normalization as ONNX knows it; the runtime makes one node of it when it loads it."""
+    if node.op_type != "SimplifiedLayerNormalization":
+        return
+    name = node.name
+    two, last = graph.constant("kzoo/two", 2.0, "float32"), graph.constant("kzoo/last_axis", [-1])
+    epsilon = _attribute(node, "epsilon")
+    make = onnx.helper.make_node
+    graph.insert_before(
+        node,
+        make("Pow", [node.input[0], two], [f"{name}/square"], name=f"{name}/square"),
+        make("ReduceMean", [f"{name}/square", last], [f"{name}/mean"], name=f"{name}/mean", keepdims=1),
+        make(
+            "Add",
+            [f"{name}/mean", graph.constant(f"kzoo/epsilon_{epsilon}", epsilon, "float32")],
+            [f"{name}/shifted"],
+            name=f"{name}/shifted",
+        ),
+        make("Sqrt", [f"{name}/shifted"], [f"{name}/root"], name=f"{name}/root"),
+        make("Div", [node.input[0], f"{name}/root"], [f"{name}/normal"], name=f"{name}/normal"),
+    )
+    graph.replace(node, make("Mul", [f"{name}/normal", node.input[1]], node.output, name=name))
+
+
 _RULES: tuple[Callable[[GraphEditor, onnx.NodeProto], None], ...] = (
     _fold_reshape,
     _fuse_attention,
@@ -366,6 +390,7 @@ _RULES: tuple[Callable[[GraphEditor, onnx.NodeProto], None], ...] = (
     _fuse_bias_gelu,
     _fuse_embeddings,
     _fuse_residual,
+    _write_out_rms,
 )
 
 
