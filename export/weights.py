@@ -10,7 +10,7 @@ import itertools
 import math
 import mmap
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -24,6 +24,8 @@ from kzoo.runtime.protobuf import read_fields
 EXTERNAL_DATA_BYTES = 1_900_000_000
 # Smaller tensors stay in the graph, where its readers find the constants that they fold.
 _SMALLEST_OUTSIDE = 1024
+# How much of a weight is copied at a time.
+_PIECE_BYTES = 16 * 2**20
 # Where a file may be mapped from, on every system.
 _PAGE = 65_536
 
@@ -54,13 +56,22 @@ class Weight:
         """Its Keras path."""
         return _joint_path([variable.path for variable in self.variables])
 
-    def read(self) -> np.ndarray:
-        """Return its value, copied from the model's."""
-        arrays = [keras.ops.convert_to_numpy(variable.value) for variable in self.variables]
+    def pieces(self) -> Iterator[np.ndarray]:
+        """Yield its value, copied from the model's: a large one by some rows at a time."""
+        values = [variable.value for variable in self.variables]
+        if self.size <= _PIECE_BYTES or any(tuple(value.shape[:1]) != self.shape[:1] for value in values):
+            yield self._join(values, self.shape[:-1])
+            return
+        rows = max(1, _PIECE_BYTES * self.shape[0] // self.size)
+        for start in range(0, self.shape[0], rows):
+            count = min(rows, self.shape[0] - start)
+            yield self._join([value[start : start + count] for value in values], (count, *self.shape[1:-1]))
+
+    def _join(self, values: list[Any], leading: tuple[int, ...]) -> np.ndarray:
+        arrays = [keras.ops.convert_to_numpy(value) for value in values]
         if len(arrays) == 1:
-            return np.ascontiguousarray(arrays[0], self.dtype).reshape(self.shape)
-        parts = [array.reshape(*self.shape[:-1], -1) for array in arrays]
-        return np.concatenate(parts, axis=-1, dtype=self.dtype)
+            return np.ascontiguousarray(arrays[0], self.dtype)
+        return np.concatenate([array.reshape(*leading, -1) for array in arrays], axis=-1, dtype=self.dtype)
 
 
 def declare(
@@ -160,7 +171,7 @@ class _Tensor:
         file.write(bytes(-file.tell() % _PAGE) if self.size >= _PAGE else b"")
         place = {"location": pathlib.Path(file.name).name, "offset": file.tell(), "length": self.size}
         self._message = _outside(_without(self._proto, "raw_data"), place).SerializeToString()
-        file.write(self._numbers())
+        self._write_numbers(file)
         self._inside = 0
 
     def write_inside(self, file: BinaryIO) -> None:
@@ -168,10 +179,14 @@ class _Tensor:
         file.write(self._message)
         if self._inside:
             file.write(_head(_RAW_DATA, self._inside))
-            file.write(self._numbers())
+            self._write_numbers(file)
 
-    def _numbers(self) -> Any:
-        return self._proto.raw_data if self._weight is None else self._weight.read().reshape(-1).view("uint8")
+    def _write_numbers(self, file: BinaryIO) -> None:
+        if self._weight is None:
+            file.write(self._proto.raw_data)
+            return
+        for piece in self._weight.pieces():
+            file.write(piece.reshape(-1).view("uint8"))
 
 
 def mapped(path: pathlib.Path) -> onnx.ModelProto:
