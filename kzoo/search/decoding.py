@@ -41,13 +41,13 @@ def generate(
     emitted: list[list[int]] = [[] for _ in range(batch)]
     totals, counts = np.zeros(batch), np.zeros(batch)
     active = np.arange(batch)  # which prompt each row of the shrinking batch belongs to
-    rows = np.arange(batch)
+    rows = rows_of = np.arange(batch)
     for _ in range(max_new_tokens):
         ids, log_probs = step(tokens, rows, top_k)
         check_numbers(log_probs)
-        places = choose(log_probs)[:, None]
-        chosen = np.take_along_axis(ids, places, axis=1)[:, 0]
-        totals[active] += np.take_along_axis(log_probs, places, axis=1)[:, 0]
+        places = rows_of[: len(ids)], choose(log_probs)
+        chosen = ids[places]
+        totals[active] += log_probs[places]
         counts[active] += 1
         rows = np.flatnonzero(chosen != end_id) if end_id is not None else np.arange(len(chosen))
         active, chosen = active[rows], chosen[rows]

@@ -109,6 +109,8 @@ class CachedStep:
             self._mask = np.pad(self._mask[rows], ((0, 0), (0, 1)), constant_values=1)
         if self._memory:
             owners = rows // (previous // self._sentences)
+            if np.array_equal(owners, np.repeat(np.arange(self._sentences), len(rows) // self._sentences)):
+                return
             kept = np.unique(owners)
             if not np.array_equal(owners, np.repeat(kept, len(rows) // len(kept))):
                 raise KzooError(
