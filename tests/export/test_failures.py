@@ -93,9 +93,11 @@ def test_a_disk_that_fills_up_leaves_what_was_there(
     model.export(lone)
     before = contents(bundle.parent)
     request.getfixturevalue("quota")
-    for target in (bundle, lone, bundle.parent / "new" / "bundle"):
+    for target in (bundle, lone, bundle.parent / "bundles" / "new"):
         with pytest.raises(ExportError, match=r"Writing .* failed: File too large.*untouched"):
             model.export(target)
+    with pytest.raises(ExportError, match=r"Writing .* failed: File too large.*untouched"):
+        kzoo.export.to_triton(model, bundle.parent / "repository")
     assert contents(bundle.parent) == before
 
 
@@ -147,23 +149,43 @@ def test_weights_too_large_for_one_file_go_beside_it(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        ("model.export({target!r})", "bundle"),
+        ("kzoo.export.to_onnx(model, {target!r})", "model.onnx"),
+        ("kzoo.export.to_triton(model, {target!r}, name='vit')", "repository"),
+    ],
+    ids=["bundle", "lone", "triton"],
+)
 def test_a_killed_export_leaves_nothing_that_the_next_one_does_not_clear(
-    model: TransformerModel, bundle: pathlib.Path
+    model: TransformerModel, tmp_path: pathlib.Path, call: str, name: str
 ) -> None:
-    before = contents(bundle)
+    target = str(tmp_path / name)
+    exec(call.format(target=target), {"model": model, "kzoo": kzoo})
+    before = contents(tmp_path)
+    # Weights beside the graph, and killed once they are written.
     script = f"""
 import time, kzoo
-from kzoo.export import exporter
+from kzoo.export import exporter, weights
+weights.EXTERNAL_DATA_BYTES = 1000
 exporter.verify_graph = lambda *arguments: print("verifying", flush=True) or time.sleep(60)
-kzoo.models.vit_micro_patch4_32(image_size=8, num_layers=1).export({str(bundle)!r})
+model = kzoo.models.vit_micro_patch4_32(image_size=8, num_layers=1)
+{call.format(target=target).replace("name='vit'", "name='vit', replace=True")}
 """
     child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "verifying\n"
     child.send_signal(signal.SIGKILL)
     child.wait()
-    assert contents(bundle) == before
-    assert len(list(bundle.parent.iterdir())) == 2
+    left = contents(tmp_path)
+    assert left.keys() > before.keys()
+    assert {file: left[file] for file in before} == before
     time.sleep(0.1)
-    model.export(bundle)
-    assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
+    exec(
+        call.format(target=target).replace("name='vit'", "name='vit', version=2"),
+        {"model": model, "kzoo": kzoo},
+    )
+    after = contents(tmp_path)
+    assert after.keys() - before.keys() <= {"repository/vit/2/model.onnx"}
+    assert not [path.name for path in tmp_path.rglob(".*")]
