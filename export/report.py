@@ -14,7 +14,7 @@ from kzoo.export.reduction import Reduction
 from kzoo.export.skeleton import Skeleton
 from kzoo.runtime.comparison import Difference
 from kzoo.runtime.graph import read_contents
-from kzoo.runtime.tables import draw_differences, draw_table
+from kzoo.runtime.tables import draw_differences, draw_sizes, draw_table
 
 REPORT_FILE = "export.json"
 
@@ -130,12 +130,11 @@ class ExportReport:
         ]
 
     def _summary(self) -> str:
-        files = ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in self.files.items())
         stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in self.stages.items())
         cases = sum(len(graph.cases) for graph in self.graphs.values())
         reduction = f"{self.reduction}\n" if self.reduction is not None else ""
         return (
-            f"{reduction}{self.path}: {files}; opset {self.opset}\n"
+            f"{reduction}{self.path}: {draw_sizes(self.files)}; opset {self.opset}\n"
             f"compared with Keras in {cases} cases, tolerance {self.tolerance:g}\n"
             f"{self.seconds:.1f} seconds: {stages}"
         )

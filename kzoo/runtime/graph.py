@@ -14,7 +14,7 @@ from kzoo.errors import BundleError
 from kzoo.runtime.bundle import Bundle
 from kzoo.runtime.protobuf import read_fields, read_number
 from kzoo.runtime.session import Device, open_recording_session
-from kzoo.runtime.tables import draw_table
+from kzoo.runtime.tables import draw_sizes, draw_table
 
 # Field numbers of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 _MODEL_GRAPH, _MODEL_OPSET = 7, 8
@@ -111,11 +111,10 @@ class Inspection:
         ]
         totals = Counter(node.provider for node in self.placed)
         rows.append(row("all nodes", self.contents.nodes, *(totals[provider] for provider in providers)))
-        files = ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in self.contents.files.items())
         lines = [
             draw_table((role, "in the file", *(f"run by {provider}" for provider in providers)), rows),
             "",
-            f"{self.contents.parameters:,} parameters in {self.contents.initializers:,} tensors; {files}; "
+            f"{self.contents.parameters:,} parameters in {self.contents.initializers:,} tensors; {draw_sizes(self.contents.files)}; "
             f"opset {self.contents.opset}",
         ]
         if self.left_on_cpu:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 
-from rich import box
+from rich.box import Box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from kzoo.runtime.comparison import Difference, join
 
+# A line below the heads, in characters that every terminal and every pipe takes.
+_BOX = Box("\n".join(["    ", "    ", " -- ", *["    "] * 5]) + "\n", ascii=True)
+
 
 def draw_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table as text, its first column on the left and the others on the right."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=_BOX, pad_edge=False, show_edge=False)
     for place, column in enumerate(columns):
         table.add_column(column, justify="right" if place else "left", no_wrap=True)
     for row in rows:
@@ -26,6 +29,14 @@ def draw_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").splitlines())
+
+
+def draw_sizes(files: Mapping[str, int]) -> str:
+    """Return names of files with their sizes, which are given in bytes."""
+    return ", ".join(
+        f"{name} {size / 1e6:,.1f} MB" if size >= 1e6 else f"{name} {size / 1e3:,.1f} kB"
+        for name, size in files.items()
+    )
 
 
 def draw_differences(graphs: Mapping[str, Mapping[str, Difference]]) -> str:

@@ -63,6 +63,7 @@ def test_graph_draws_a_table_of_a_bundle_or_a_file(shade: pathlib.Path) -> None:
     assert ["MatMul", "1", "1"] in rows
     assert ["all", "nodes", "2", "2"] in rows
     assert "4 parameters in 2 tensors" in of_bundle
+    assert of_bundle.isascii()
     assert kzoo_command("graph", shade / "model.onnx", "--device", "cpu").stdout == of_bundle
 
 
