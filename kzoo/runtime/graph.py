@@ -114,8 +114,8 @@ class Inspection:
         lines = [
             draw_table((role, "in the file", *(f"run by {provider}" for provider in providers)), rows),
             "",
-            f"{self.contents.parameters:,} parameters in {self.contents.initializers:,} tensors; {draw_sizes(self.contents.files)}; "
-            f"opset {self.contents.opset}",
+            f"{self.contents.parameters:,} parameters in {self.contents.initializers:,} tensors; "
+            f"{draw_sizes(self.contents.files)}; opset {self.contents.opset}",
         ]
         if self.left_on_cpu:
             lines.append("on the CPU although the graph runs on the GPU:")
