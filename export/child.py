@@ -26,7 +26,8 @@ def _rebuild(request: Request, weights: pathlib.Path) -> keras.Model:
         model = keras.saving.deserialize_keras_object(request.config, custom_objects=request.custom_objects)
         if request.signature is not None and not model.built:
             _call_once(model, request.signature)
-        model.load_weights(weights)
+        if weights.exists():
+            model.load_weights(weights)
     except Exception as error:
         raise ExportError(
             f"The model cannot be rebuilt from its config, which export needs on this backend: {error}\n"

@@ -1,7 +1,8 @@
 """Conversion in a child process on TensorFlow, for models that live on another backend or in another precision.
 
-The child gets the model's config, its custom classes by value, and its weights; it rebuilds the model, converts it,
-and hands back graphs whose weights are still inputs. The trained weights then come from the model itself.
+The child gets the model's config, its custom classes by value, and its weights where their values matter. It rebuilds
+the model, converts it, and hands back graphs whose weights are still inputs. The trained weights then come from the
+model itself.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ import keras
 from kzoo.errors import ExportError, MissingDependencyError
 from kzoo.export.signatures import Signature
 from kzoo.export.skeleton import Skeleton
+
+# Whose classes are found in the child by their names, and read no weights' values.
+_TRUSTED = ("keras", "kzoo", "keras_hub")
 
 REQUEST, WEIGHTS, RESULT = "request.pkl", "model.weights.h5", "result.pkl"
 # Where KerasHub decides how its layers attend.
@@ -68,7 +72,8 @@ def convert_in_child(
     with tempfile.TemporaryDirectory(prefix="kzoo-export-") as folder:
         directory = pathlib.Path(folder)
         (directory / REQUEST).write_bytes(cloudpickle.dumps(request))
-        _save_weights(model, directory / WEIGHTS)
+        if _values_matter(model):
+            _save_weights(model, directory / WEIGHTS)
         return _run_child(directory)
 
 
@@ -103,6 +108,18 @@ def _run_child(directory: pathlib.Path) -> dict[str, Skeleton]:
 def _kerashub_attends_fused() -> bool:
     module = sys.modules.get(KERASHUB_UTILS)
     return module is not None and module.fused_attention_op_available()
+
+
+def _values_matter(model: keras.Model) -> bool:
+    """Return whether a layer makes constants of its weights when they are loaded, as of adapted statistics.
+
+    Otherwise only their shapes are traced, and no copy of them need be written.
+    """
+    for layer in model._flatten_layers():
+        loader = next(kind for kind in type(layer).__mro__ if "load_own_variables" in vars(kind))
+        if hasattr(layer, "finalize_state") or loader.__module__.split(".")[0] not in _TRUSTED:
+            return True
+    return False
 
 
 def _save_weights(model: keras.Model, path: pathlib.Path) -> None:
@@ -185,7 +202,7 @@ def _custom_objects(model: keras.Model) -> dict[str, Any]:
             if inspect.isfunction(value) and not hasattr(type(layer), name)
         ]
         for item in [type(layer), *functions]:
-            if item.__module__.split(".")[0] not in ("keras", "kzoo", "keras_hub"):
+            if item.__module__.split(".")[0] not in _TRUSTED:
                 objects[item.__name__] = item
                 objects[keras.saving.get_registered_name(item)] = item
     return objects

@@ -7,7 +7,11 @@ import pathlib
 import subprocess
 import sys
 
+import keras
 import pytest
+
+import kzoo
+from kzoo.export import handover
 
 # Watched from a thread, as in tests/models/test_loading_memory.py: the memory of this process and its children,
 # without what is mapped from files.
@@ -70,3 +74,11 @@ def test_peak_of_anonymous_memory(threshold: list[str], tmp_path: pathlib.Path) 
     assert float(done.stdout.split("GROWTH")[1].split()[0]) < 1.2
     assert float(done.stdout.split("DISK")[1]) < 1.01
     assert (tmp_path / "model.onnx.data").is_file() == bool(threshold)
+
+
+def test_a_child_process_needs_no_copy_of_the_weights(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype="mixed_bfloat16")])
+    monkeypatch.setattr(handover, "_save_weights", lambda *_: pytest.fail("weights were written"))
+    kzoo.export.to_onnx(model, tmp_path / "model.onnx")
