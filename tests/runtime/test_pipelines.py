@@ -453,7 +453,7 @@ def test_verify_refuses_other_shapes_and_not_a_number(bundle):
         arrays["first/model/output/logits"] = np.full((4, 3), np.nan, np.float32)
 
     rewrite_golden(bundle, spoil)
-    with pytest.raises(BundleError, match="differs by inf.*against nan"):
+    with pytest.raises(BundleError, match=r"differs by inf.*against nan"):
         kzoo.load(bundle).verify()
 
 
