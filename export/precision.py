@@ -40,9 +40,9 @@ class Bounds:
 
 BOUNDS = {
     "float16": Bounds(tolerance=0.02, cosine=0.9999, repeated=0.02),
-    "int8": Bounds(tolerance=0.5, cosine=0.99, repeated=0.1),
-    "int8_static": Bounds(tolerance=0.5, cosine=0.98, repeated=0.1),
-    "int4": Bounds(tolerance=1.0, cosine=0.95, repeated=0.1),
+    "int8": Bounds(tolerance=0.5, cosine=0.98, repeated=0.1),
+    "int8_static": Bounds(tolerance=0.5, cosine=0.97, repeated=0.1),
+    "int4": Bounds(tolerance=1.0, cosine=0.85, repeated=0.1),
 }
 DTYPES = ("float32", "bfloat16", *BOUNDS)
 
