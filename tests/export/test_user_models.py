@@ -58,7 +58,13 @@ def test_names_of_inputs_outputs_axes_and_weights(tmp_path: pathlib.Path) -> Non
     assert shapes(session.get_inputs()) == {"tokens": ["batch", "sequence", 16]}
     assert shapes(session.get_outputs()) == {"scores": ["batch", "sequence", 3]}
     names = {tensor.name for tensor in onnx.load(str(path)).graph.initializer}
-    assert {variable.path for variable in model.trainable_variables} <= names
+    for variable in model.trainable_variables:
+        layer, _, rest = variable.path.partition("/")
+        # One matrix makes all three, so it is named after the layer that they share.
+        if rest.split("/")[0] in ("query", "key", "value"):
+            assert f"{layer}/{variable.name}" in names
+        else:
+            assert variable.path in names
 
 
 def test_several_inputs_and_outputs_keep_their_keys(tmp_path: pathlib.Path) -> None:
@@ -86,20 +92,62 @@ def test_adapted_statistics_and_recurrent_layers_travel(tmp_path: pathlib.Path) 
 
 
 def test_half_precision_is_exported_in_float32(tmp_path: pathlib.Path) -> None:
-    model = keras.Sequential(
-        [keras.Input((6,)), layers.Dense(8, activation="relu"), layers.Dense(2)], name="mixed"
-    )
-    mixed = keras.Sequential(
-        [keras.Input((6,)), *(layers.Dense(units, dtype="mixed_bfloat16") for units in (8, 2))]
-    )
-    mixed.set_weights(model.get_weights())
+    x = inputs = keras.Input((6,))
+    for policy in ("float32", "mixed_float16", "mixed_bfloat16", "bfloat16", "float16"):
+        x = layers.Dense(6, activation="tanh", dtype=policy)(x)
     path = tmp_path / "model.onnx"
-    kzoo.export.to_onnx(mixed, path)
-    assert {tensor.data_type for tensor in onnx.load(str(path)).graph.initializer if tensor.dims} <= {
+    kzoo.export.to_onnx(keras.Model(inputs, x), path)
+    graph = onnx.load(str(path)).graph
+    assert {tensor.data_type for tensor in graph.initializer if tensor.dims} <= {
         onnx.TensorProto.FLOAT,
         onnx.TensorProto.INT64,
         onnx.TensorProto.INT32,
     }
+    assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+class Small(keras.regularizers.Regularizer):
+    def __call__(self, x: object) -> object:
+        return keras.ops.sum(keras.ops.abs(x))
+
+
+def test_nested_models_tuples_shared_weights_and_free_image_sizes(tmp_path: pathlib.Path) -> None:
+    image = keras.Input((None, None, 3), name="image")
+    eye = keras.Sequential(
+        [layers.Conv2D(4, 3, padding="same", activation="relu"), layers.GlobalMaxPooling2D()], name="eye"
+    )
+    first, second = keras.Input((None,), dtype="int32"), keras.Input((None,), dtype="int32")
+    words = layers.Embedding(30, 8, name="words")
+    encoder = keras.Sequential(
+        [keras.Input((None,)), words, layers.GlobalAveragePooling1D(), layers.Dense(4)], name="encoder"
+    )
+    left, right = encoder(first), encoder(second)
+    product = layers.Dot(1)([left, right])
+    seen = layers.Dense(2, kernel_regularizer=Small(), name="seen")(layers.Add()([eye(image), left]))
+    model = keras.Model((image, [first, second]), (seen, [product, right]))
+    path = tmp_path / "model.onnx"
+    # The regularizer cannot be found on the model, and is not registered.
+    kzoo.export.to_onnx(model, path, custom_objects={"Small": Small})
+    session = onnxruntime.InferenceSession(str(path))
+    assert shapes(session.get_inputs())["image"] == ["batch", "height", "width", 3]
+    generator = np.random.default_rng(0)
+    given = (
+        generator.standard_normal((2, 11, 6, 3)).astype("float32"),
+        [generator.integers(0, 30, (2, length), "int32") for length in (4, 4)],
+    )
+    names = [value.name for value in session.get_inputs()]
+    outputs = session.run(None, dict(zip(names, keras.tree.flatten(given), strict=True)))
+    expected = keras.tree.flatten(model(given))
+    assert len(outputs) == 3
+    for array in expected:
+        # Outputs are named by layers here, which two models made for one test do not share.
+        reference = keras.ops.convert_to_numpy(array)
+        assert any(
+            output.shape == reference.shape and np.allclose(output, reference, atol=1e-4)
+            for output in outputs
+        )
+    stored = [tensor for tensor in onnx.load(str(path)).graph.initializer if list(tensor.dims) == [30, 8]]
+    assert len(stored) == 1
 
 
 @keras.saving.register_keras_serializable("tests")
