@@ -349,6 +349,10 @@ class _Export:
     def batch(self, inputs: Any) -> Arrays:
         """Return a batch of the model's inputs by their names in the graph."""
         graph = self.graphs["model"]
+        if isinstance(inputs, str):
+            raise ExportError(
+                "calibration= of a bare graph is a list of batches of arrays; texts are for a bundle."
+            )
         if isinstance(inputs, dict) and inputs.keys() <= graph.inputs.keys():
             named = inputs
         else:

@@ -124,6 +124,16 @@ def test_export_attaches_tokenizer_and_labels(tmp_path: pathlib.Path) -> None:
     )
 
 
+def test_export_in_another_precision(tmp_path: pathlib.Path) -> None:
+    kzoo.models.bert_tiny(vocab_size=100, num_layers=1).save(tmp_path / "model.keras")
+    exported = ("export", tmp_path / "model.keras", tmp_path / "model.onnx", "--json", "--dtype")
+    result = kzoo_command(*exported, "int8")
+    assert result.exit_code == 0, result.stderr
+    (graph,) = json.loads(result.stdout)["reduction"]["graphs"].values()
+    assert graph["bytes_after"] == (tmp_path / "model.onnx").stat().st_size < graph["bytes_before"]
+    assert_mistake(kzoo_command(*exported, "int9"), "Did you mean 'int8'")
+
+
 def test_export_of_a_file_that_is_none(tmp_path: pathlib.Path) -> None:
     (tmp_path / "model.keras").write_bytes(b"PK\x03\x04 cut short")
     assert_mistake(kzoo_command("export", tmp_path / "model.keras", tmp_path / "x"), "model.keras")

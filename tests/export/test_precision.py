@@ -137,6 +137,17 @@ def test_calibration_takes_what_the_bundle_takes(
     assert report.reduction.dtype == "int8_static"
 
 
+def test_a_bare_graph_is_not_calibrated_on_texts(
+    classifier: TransformerModel, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(ExportError, match="texts are for a bundle"):
+        classifier.export(tmp_path / "model.onnx", dtype="int8_static", calibration=TEXTS)
+    with pytest.raises(ExportError, match="calibration= lacks the inputs attention_mask"):
+        batch = {"input_ids": np.ones((2, 3), "int64")}
+        classifier.export(tmp_path / "model.onnx", dtype="int8_static", calibration=[batch])
+    assert not any(tmp_path.iterdir())
+
+
 def test_calibration_of_any_keras_model(tmp_path: pathlib.Path) -> None:
     keras.utils.set_random_seed(0)
     layers = [keras.layers.Dense(64, activation="relu"), keras.layers.Dense(64)]
