@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import pathlib
 import pickle
 import sys
@@ -33,6 +34,13 @@ def _rebuild(request: Request, weights: pathlib.Path) -> keras.Model:
             f"The model cannot be rebuilt from its config, which export needs on this backend: {error}\n"
             "Give each custom layer a get_config() that returns its constructor's arguments."
         ) from error
+    for variable, shape in itertools.zip_longest(model.variables, request.shapes):
+        if variable is None or tuple(variable.shape) != shape:
+            path = "one that is missing" if variable is None else f"'{variable.path}'"
+            raise ExportError(
+                f"The model rebuilt from its config has other weights, the first being {path}: "
+                "let each custom layer's get_config() return all of its constructor's arguments."
+            )
     return model
 
 

@@ -110,6 +110,9 @@ class Small(keras.regularizers.Regularizer):
     def __call__(self, x: object) -> object:
         return keras.ops.sum(keras.ops.abs(x))
 
+    def get_config(self) -> dict[str, object]:
+        return {}
+
 
 def test_nested_models_tuples_shared_weights_and_free_image_sizes(tmp_path: pathlib.Path) -> None:
     image = keras.Input((None, None, 3), name="image")
@@ -205,6 +208,30 @@ def test_an_argument_that_cannot_be_serialised_is_refused_by_name(tmp_path: path
         with pytest.raises(ExportError, match=r"'lookup' \(Table\).*'table'.*get_config"):
             kzoo.export.to_onnx(model, path)
         assert not path.exists()
+
+
+class Forgetful(layers.Layer):
+    def __init__(self, units: int = 4, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        self.scales = self.add_weight(shape=(self.units,), initializer="ones", name="scales")
+
+    def call(self, x: object) -> object:
+        return x * keras.ops.sum(self.scales)
+
+    def get_config(self) -> dict[str, object]:
+        return {"name": self.name}
+
+
+def test_a_config_that_forgets_an_argument_is_refused(tmp_path: pathlib.Path) -> None:
+    if keras.backend.backend() == "tensorflow":
+        pytest.skip("nothing is rebuilt on TensorFlow")
+    model = keras.Sequential([keras.Input((3,)), Forgetful(6, name="forgetful")])
+    with pytest.raises(ExportError, match=r"other weights.*forgetful/scales.*get_config"):
+        kzoo.export.to_onnx(model, tmp_path / "model.onnx")
+    assert not any(tmp_path.iterdir())
 
 
 def test_classes_of_a_script_travel_by_value(tmp_path: pathlib.Path) -> None:
