@@ -61,7 +61,9 @@ def translator(folder: Path, threads: int, batch: int, source: int) -> Callable[
     """Return what makes a step function, plain or not, over random sentences."""
     bundle = Bundle.open(folder)
     graph = bundle.manifest.graphs["decoder"]
-    sessions = {role: open_session(folder / f"{role}.onnx", "cpu", threads) for role in bundle.manifest.graphs}
+    sessions = {
+        role: open_session(folder / f"{role}.onnx", "cpu", threads) for role in bundle.manifest.graphs
+    }
     mask = np.ones((batch, source), np.int64)
     ids = np.random.default_rng(0).integers(4, vocab_size(graph), mask.shape)
     memory = as_past(sessions["encoder"].run({"input_ids": ids, "attention_mask": mask}))

@@ -46,10 +46,11 @@ def _rebuild(request: Request, weights: pathlib.Path) -> keras.Model:
 
 def _attend_fused() -> None:
     """Let KerasHub's layers attend here as on the model's own backend."""
-    own = importlib.import_module(KERASHUB_UTILS).fused_attention_op_available
-    for name, module in list(sys.modules.items()):
-        if name.startswith("keras_hub.") and vars(module).get(own.__name__) is own:
-            setattr(module, own.__name__, lambda: True)
+    name = "fused_attention_op_available"
+    own = getattr(importlib.import_module(KERASHUB_UTILS), name)
+    for path, module in list(sys.modules.items()):
+        if path.startswith("keras_hub.") and vars(module).get(name) is own:
+            setattr(module, name, lambda: True)
 
 
 def _call_once(model: keras.Model, signature: Signature) -> None:

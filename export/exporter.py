@@ -216,7 +216,7 @@ def _reduce_bundle(
         if calibration is not None:
             batches = record_inputs(pipeline, calibration)
     export.reduce(folder, files, dtype, batches)
-    if metric is not None and before is not None:
+    if metric is not None and before is not None and export.reduction is not None:
         after = float(metric(_load_unfinished(folder, complete)))
         check_metric(dtype, before, after, max_drop)
         export.reduction = dataclasses.replace(export.reduction, metric_before=before, metric_after=after)

@@ -26,7 +26,7 @@ _QUEUE_DELAY_MICROSECONDS = 1000
 
 _CONFIG_FILE, _LABELS_FILE, _GRAPH_FILE = "config.pbtxt", "labels.txt", "model.onnx"
 
-_TYPES = {
+_TYPES: dict[int, str] = {
     onnx.TensorProto.BOOL: "TYPE_BOOL",
     onnx.TensorProto.UINT8: "TYPE_UINT8",
     onnx.TensorProto.UINT16: "TYPE_UINT16",
@@ -86,12 +86,13 @@ def to_triton(
         raise ExportError(f"version is {version}: Triton counts versions from 1.")
     if max_batch_size < 0:
         raise ExportError(f"max_batch_size is {max_batch_size}: give 1 or more, or 0 for no batches.")
-    bundle = None
-    if not isinstance(source, keras.Model):
+    if isinstance(source, keras.Model):
+        bundle, own = None, source.name
+    else:
         bundle = Bundle.open(source)
+        own = bundle.manifest.name
         if options:
             raise ExportError(f"A finished bundle is taken as it is: leave out {', '.join(sorted(options))}.")
-    own = source.name if bundle is None else bundle.manifest.name
     title = re.sub(r"[^A-Za-z0-9._-]", "-", name or own).lstrip("._-") or "model"
     root = pathlib.Path(repository).absolute()
     with staging(root / title) as folder:
@@ -222,7 +223,7 @@ def _describe(
 ) -> dict[str, Any]:
     shape = _shape(tensor)[1 if max_batch_size else 0 :]
     dims = [-1 if isinstance(size, str) else size for size in shape]
-    fields = {
+    fields: dict[str, Any] = {
         "name": tensor.name,
         "data_type": _Word(_TYPES[tensor.type.tensor_type.elem_type]),
         "dims": dims,

@@ -186,7 +186,7 @@ class _Tensor:
             file.write(self._proto.raw_data)
             return
         for piece in self._weight.pieces():
-            file.write(piece.reshape(-1).view("uint8"))
+            file.write(piece.reshape(-1).view("uint8").data)
 
 
 def mapped(path: pathlib.Path) -> onnx.ModelProto:
