@@ -7,6 +7,8 @@ import itertools
 import pathlib
 import pickle
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
@@ -34,14 +36,39 @@ def _rebuild(request: Request, weights: pathlib.Path) -> keras.Model:
             f"The model cannot be rebuilt from its config, which export needs on this backend: {error}\n"
             "Give each custom layer a get_config() that returns its constructor's arguments."
         ) from error
-    for variable, shape in itertools.zip_longest(model.variables, request.shapes):
-        if variable is None or tuple(variable.shape) != shape:
-            path = "one that is missing" if variable is None else f"'{variable.path}'"
-            raise ExportError(
-                f"The model rebuilt from its config has other weights, the first being {path}: "
-                "let each custom layer's get_config() return all of its constructor's arguments."
-            )
     return model
+
+
+def _matched(model: keras.Model, wanted: list[tuple[str, tuple[int, ...]]]) -> list[Any]:
+    """Return the rebuilt model's variables in the order of the original's, which depends on the backend.
+
+    Raises:
+        ExportError: the two models differ.
+    """
+    by_path = {variable.path: variable for variable in model.variables}
+    paths = [path for path, _ in wanted]
+    if _named(paths) == _named(by_path) and len(by_path) == len(wanted) == len(set(paths)):
+        seeds = iter([variable for path, variable in by_path.items() if path.endswith(_SEED)])
+        variables = [next(seeds) if path.endswith(_SEED) else by_path[path] for path in paths]
+    else:
+        # Layers that a model makes for itself are numbered otherwise in another process.
+        variables = model.variables
+    found = [(variable.path, tuple(variable.shape)) for variable in variables]
+    for here, there in itertools.zip_longest(wanted, found, fillvalue=("nothing", ())):
+        if here[1] != there[1] or "nothing" in (here[0], there[0]):
+            raise ExportError(
+                f"The model rebuilt from its config has other weights: '{here[0]}' {here[1]} became '{there[0]}' "
+                f"{there[1]}. Let each custom layer's get_config() return all of its constructor's arguments."
+            )
+    return variables
+
+
+# A layer that draws random numbers counts its generator under a number of the process.
+_SEED = "seed_generator_state"
+
+
+def _named(paths: Iterable[str]) -> set[str]:
+    return {path for path in paths if not path.endswith(_SEED)}
 
 
 def _attend_fused() -> None:
@@ -66,8 +93,9 @@ def _answer(directory: pathlib.Path) -> dict[str, Skeleton] | str:
     request = pickle.loads((directory / REQUEST).read_bytes())
     try:
         model = _rebuild(request, directory / WEIGHTS)
+        variables = _matched(model, request.variables)
         graphs = model_graphs(model, request.signature, request.serving)
-        return {role: convert(graph, model.variables) for role, graph in graphs.items()}
+        return {role: convert(graph, variables) for role, graph in graphs.items()}
     except ExportError as error:
         return str(error)
 

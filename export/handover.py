@@ -36,8 +36,8 @@ class Request:
     """What the child is asked: a model to rebuild, and what to convert of it.
 
     `fused_attention` says whether KerasHub's layers attend by `ops.dot_product_attention` on the model's own backend.
-    They do otherwise on TensorFlow, which differs for queries whose every key is masked. `shapes` are those of the
-    model's variables, in order: the rebuilt model's must be the same.
+    They do otherwise on TensorFlow, which differs for queries whose every key is masked. `variables` are the paths
+    and shapes of the model's, in order: the rebuilt model's are matched with them.
     """
 
     config: dict[str, Any]
@@ -45,7 +45,7 @@ class Request:
     signature: Signature | None
     serving: bool
     fused_attention: bool
-    shapes: list[tuple[int, ...]]
+    variables: list[tuple[str, tuple[int, ...]]]
 
 
 def convert_in_child(
@@ -70,8 +70,10 @@ def convert_in_child(
         raise MissingDependencyError(f"Export needs {error.name}: pip install 'kzoo[export]'.") from error
 
     objects = {**_custom_objects(model), **(custom_objects or {})}
-    shapes = [tuple(variable.shape) for variable in model.variables]
-    request = Request(_float32_config(model), objects, signature, serving, _kerashub_attends_fused(), shapes)
+    variables = [(variable.path, tuple(variable.shape)) for variable in model.variables]
+    request = Request(
+        _float32_config(model), objects, signature, serving, _kerashub_attends_fused(), variables
+    )
     with tempfile.TemporaryDirectory(prefix="kzoo-export-") as folder:
         directory = pathlib.Path(folder)
         (directory / REQUEST).write_bytes(cloudpickle.dumps(request))
