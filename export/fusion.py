@@ -305,14 +305,15 @@ def _fuse_residual(graph: GraphEditor, node: onnx.NodeProto) -> None:
         if biased is not None and graph.is_private(tensor) and graph.weight_rank(biased.input[1]) == 1:
             inputs[index], bias = biased.input[0], biased.input[1]
             break
-    total = [] if graph.is_private(node.input[0]) else ["", "", node.input[0]]
-    fused = _runtime_node(
-        operation, [*inputs, *node.input[1:], bias], node, epsilon=_attribute(node, "epsilon")
-    )
-    fused.output.extend(total)
-    if total:
-        graph.remove(added)
-    graph.replace(node, fused)
+    scales = node.input[1:]
+    if not all(graph.weight_rank(tensor) or graph.value(tensor) is not None for tensor in scales):
+        return
+    fused = _runtime_node(operation, [*inputs, *scales, bias], node, epsilon=_attribute(node, "epsilon"))
+    if not graph.is_private(node.input[0]):
+        fused.output.extend(["", "", node.input[0]])
+    # Where the sum was made, since others may read it before the normalization does.
+    graph.remove(node)
+    graph.replace(added, fused)
 
 
 def _fuse_embeddings(graph: GraphEditor, node: onnx.NodeProto) -> None:

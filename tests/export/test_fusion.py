@@ -95,6 +95,16 @@ def test_dot_product_attention_and_cross_attention_become_one_node_each(tmp_path
     assert "Shape" not in operations
 
 
+def test_a_sum_that_others_read_before_its_normalization_stays_in_order(tmp_path):
+    first, second = keras.Input((None, 8), name="first"), keras.Input((None, 8), name="second")
+    total = first + second
+    early = layers.Dense(8, activation="gelu", name="early")(total)
+    late = layers.LayerNormalization(name="late")(total)
+    model = keras.Model([first, second], {"joined": early * late, "total": total, "early": early})
+    operations, _ = export(model, tmp_path)
+    assert operations["SkipLayerNormalization"] == 1
+
+
 def test_what_cannot_be_one_node_is_said_and_still_right(tmp_path):
     class Biased(layers.Layer):
         def call(self, states, bias):
