@@ -95,7 +95,7 @@ def _answer(directory: pathlib.Path) -> dict[str, Skeleton] | str:
         model = _rebuild(request, directory / WEIGHTS)
         variables = _matched(model, request.variables)
         graphs = model_graphs(model, request.signature, request.serving)
-        return {role: convert(graph, variables) for role, graph in graphs.items()}
+        return {role: convert(graph, variables, request.target) for role, graph in graphs.items()}
     except ExportError as error:
         return str(error)
 

@@ -21,9 +21,11 @@ import onnx
 import tensorflow as tf
 
 from kzoo.errors import ExportError
-from kzoo.export.fusion import Shapes, fuse
+from kzoo.export.editing import OWN_DOMAIN, RUNTIME_DOMAIN, Shapes
+from kzoo.export.fusion import fuse
 from kzoo.export.handlers import refuse_unknown, register_handlers, restrained
-from kzoo.export.markers import OWN_DOMAIN, RUNTIME_DOMAIN, marking, write_node
+from kzoo.export.layout import TARGETS
+from kzoo.export.markers import marking, write_node
 from kzoo.export.skeleton import Skeleton
 from kzoo.models.graphs import Graph
 
@@ -31,12 +33,13 @@ from kzoo.models.graphs import Graph
 OPSET = 18
 
 
-def convert(graph: Graph, variables: list[Any]) -> Skeleton:
+def convert(graph: Graph, variables: list[Any], target: str = "any") -> Skeleton:
     """Trace a graph's function and convert it.
 
     Args:
         graph: the function, over named inputs; it must run on the TensorFlow backend.
         variables: the Keras variables that it reads.
+        target: one of `kzoo.export.layout.TARGETS`.
 
     Raises:
         ExportError: it uses an operation that ONNX, or tf2onnx, cannot express.
@@ -54,7 +57,8 @@ def convert(graph: Graph, variables: list[Any]) -> Skeleton:
         name: (index,) for name, index in weight_names.items() if name in used
     }
     started = time.perf_counter()
-    skeleton = fuse(proto, weights, {names.get(name, name): shape for name, shape in shapes.items()})
+    shapes = {names.get(name, name): shape for name, shape in shapes.items()}
+    skeleton = fuse(proto, weights, shapes, TARGETS[target])
     return dataclasses.replace(skeleton, seconds={"fusing": time.perf_counter() - started})
 
 

@@ -9,6 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 
+# The domain of ONNX Runtime's own operators.
+RUNTIME_DOMAIN = "com.microsoft"
+# That of nodes which `kzoo.export.fusion` writes as others before anybody sees them.
+OWN_DOMAIN = "kzoo"
+
 # Sizes by tensor, None where an axis is free.
 Shapes = dict[str, list[int | None]]
 
@@ -120,6 +125,19 @@ class GraphEditor:
             self._inputs[new] = onnx.helper.make_tensor_value_info(new, dtype, shape)
         return new
 
+    def neighbours(self, tensor: str) -> list[onnx.NodeProto]:
+        """Return the node that makes a tensor and those that read it."""
+        return [node for node in self.nodes if tensor in node.output or tensor in node.input]
+
+    def rewrite(self, nodes: list[onnx.NodeProto]) -> None:
+        """Put other nodes in the place of all."""
+        self.nodes = nodes
+        self._makers.clear()
+        self._readers.clear()
+        self._present.clear()
+        for node in nodes:
+            self._enter(node)
+
     def pack(self, names: tuple[str, ...]) -> str:
         """Return the name of one weight that holds others side by side along their last axis."""
         packed = "+".join(names)
@@ -189,3 +207,9 @@ def _read_inside(nodes: Iterable[onnx.NodeProto]) -> set[str]:
                 names.update(value.name for value in body.output)
                 names |= _read_inside(body.node)
     return names
+
+
+def attribute(node: onnx.NodeProto, name: str) -> Any:
+    """Return a node's attribute; None if it has none of that name."""
+    found = next((attribute for attribute in node.attribute if attribute.name == name), None)
+    return None if found is None else onnx.helper.get_attribute_value(found)

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 import kzoo
 from kzoo.errors import ExportError, MissingDependencyError
 from kzoo.export.handover import convert_in_child
+from kzoo.export.layout import check_target
 from kzoo.export.precision import BOUNDS, check_dtype
 from kzoo.export.reduction import Metric, Reduction, check_metric, record_inputs, reduce_graph
 from kzoo.export.report import REPORT_FILE, ExportReport, GraphReport, describe, describe_reduced
@@ -66,6 +67,7 @@ def to_onnx(
     inputs: Any = None,
     custom_objects: dict[str, Any] | None = None,
     tolerance: float | None = None,
+    target: str = "any",
     dtype: str = "float32",
     calibration: Sequence[Any] | None = None,
     progress: Progress | None = None,
@@ -83,6 +85,7 @@ def to_onnx(
             a subclassed model that takes anything but one tensor, of token ids or of float32.
         custom_objects: classes and functions by name, where they cannot be found on the model itself.
         tolerance: bound on `|difference| / (1 + |expected|)` in float32; 1e-4 for a float32 model.
+        target: `"any"` writes the fewest nodes; `"cpu"` more of them, which ONNX Runtime's CPU kernels are faster on.
         dtype: `"float32"`, `"float16"` for GPUs, `"int8"` or `"int8_static"` for CPUs, `"int4"` for little memory.
             The float32 graph is compared with the model first, and then the other with it.
         calibration: for `"int8_static"`, some typical batches, each as in `inputs`, or a dict of arrays by name.
@@ -100,20 +103,21 @@ def to_onnx(
         True
     """
     check_dtype(dtype, calibration is not None)
-    target = pathlib.Path(path)
-    if target.suffix != ".onnx":
-        raise ExportError(f"'{target}' does not end in .onnx; for a bundle use to_bundle.")
-    if target.is_dir():
-        raise ExportError(f"'{target}' is a folder; give the path of a file.")
-    export = _Export(model, inputs, custom_objects, tolerance, progress)
-    with replacing(target, is_file=True) as folder:
-        export.write(folder, {"model": target.name})
+    check_target(target)
+    place = pathlib.Path(path)
+    if place.suffix != ".onnx":
+        raise ExportError(f"'{place}' does not end in .onnx; for a bundle use to_bundle.")
+    if place.is_dir():
+        raise ExportError(f"'{place}' is a folder; give the path of a file.")
+    export = _Export(model, inputs, custom_objects, tolerance, progress, target)
+    with replacing(place, is_file=True) as folder:
+        export.write(folder, {"model": place.name})
         if dtype != "float32":
             batches = None if calibration is None else [export.batch(inputs) for inputs in calibration]
             export.reduce(
-                folder, {"model": target.name}, dtype, None if batches is None else {"model": batches}
+                folder, {"model": place.name}, dtype, None if batches is None else {"model": batches}
             )
-        return export.report(target, folder)
+        return export.report(place, folder)
 
 
 def to_bundle(
@@ -123,6 +127,7 @@ def to_bundle(
     name: str | None = None,
     metrics: dict[str, float] | None = None,
     tolerance: float | None = None,
+    target: str = "any",
     dtype: str = "float32",
     calibration: Any = None,
     metric: Metric | None = None,
@@ -137,6 +142,7 @@ def to_bundle(
         name: the id that a service answers to; the folder's name unless given.
         metrics: scores to keep in the manifest.
         tolerance: as in `to_onnx`.
+        target: as in `to_onnx`.
         dtype: as in `to_onnx`.
         calibration: for `"int8_static"`, a list of some hundred typical inputs, as `kzoo.load(path)` takes them.
         metric: measures what `kzoo.load(path)` gives, higher being better; called in float32 and then in `dtype`.
@@ -148,11 +154,12 @@ def to_bundle(
         VerificationError: a graph and the model disagree, or the metric falls too far; nothing was written.
     """
     check_dtype(dtype, calibration is not None)
+    check_target(target)
     if max_drop is not None and metric is None:
         raise ExportError("max_drop= is by how much metric= may fall: give a metric too.")
     if metric is not None and dtype == "float32":
         raise ExportError("metric= compares another dtype with float32: give dtype= too.")
-    target = pathlib.Path(path)
+    place = pathlib.Path(path)
     if not isinstance(model, TransformerModel):
         raise ExportError(
             "Only the zoo's models make a bundle; for any other give a path that ends in .onnx."
@@ -171,25 +178,25 @@ def to_bundle(
         raise ExportError(
             "A text bundle needs the model's tokenizer: set model.tokenizer = 'tokenizer.json'."
         )
-    if target.suffix:
-        raise ExportError(f"A bundle is a folder: give a path without '{target.suffix}'.")
-    refuse_other_contents(target, MANIFEST_FILE)
-    title = re.sub(r"[^A-Za-z0-9._-]", "-", name or target.absolute().name).lstrip("._-") or model.name
-    export = _Export(model, None, None, tolerance, progress, bundle=title)
+    if place.suffix:
+        raise ExportError(f"A bundle is a folder: give a path without '{place.suffix}'.")
+    refuse_other_contents(place, MANIFEST_FILE)
+    title = re.sub(r"[^A-Za-z0-9._-]", "-", name or place.absolute().name).lstrip("._-") or model.name
+    export = _Export(model, None, None, tolerance, progress, target, bundle=title)
     files = {role: f"{role}.onnx" for role in export.graphs}
 
     def complete(folder: pathlib.Path) -> ExportReport:
         _write_golden(folder / GOLDEN_FILE, export)
         if model.tokenizer is not None:
             model.tokenizer.save(folder / TOKENIZER_FILE)
-        report = export.report(target, folder)
+        report = export.report(place, folder)
         (folder / REPORT_FILE).write_bytes(report.to_json())
         manifest = _manifest(export, metrics or {})
         manifest.files.update({file.name: hash_file(file) for file in sorted(folder.iterdir())})
         (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1, exclude_none=True) + "\n")
         return report
 
-    with replacing(target) as folder:
+    with replacing(place) as folder:
         export.write(folder, files)
         if dtype != "float32":
             _reduce_bundle(export, folder, files, complete, dtype, calibration, metric, max_drop)
@@ -243,6 +250,7 @@ class _Export:
         custom_objects: dict[str, Any] | None,
         tolerance: float | None,
         progress: Progress | None,
+        target: str,
         bundle: str | None = None,
     ) -> None:
         serving = bundle is not None
@@ -253,6 +261,7 @@ class _Export:
         self.graphs: dict[str, Graph] = model_graphs(model, self.signature, serving)
         self.serving = serving
         self.custom_objects = custom_objects
+        self.target = target
         self.precision = _precision(model)
         self.tolerance = tolerance or TOLERANCES[self.precision]
         # What the same graph is held to later, on another machine.
@@ -339,12 +348,16 @@ class _Export:
 
     def _convert(self) -> dict[str, Skeleton]:
         if keras.backend.backend() != "tensorflow" or self.precision != "float32":
-            return convert_in_child(self.model, self.signature, self.serving, self.custom_objects)
+            return convert_in_child(
+                self.model, self.signature, self.serving, self.custom_objects, self.target
+            )
         try:
             from kzoo.export.conversion import convert
         except ImportError as error:
             raise MissingDependencyError(f"Export needs {error.name}: pip install 'kzoo[export]'.") from error
-        return {role: convert(graph, self.model.variables) for role, graph in self.graphs.items()}
+        return {
+            role: convert(graph, self.model.variables, self.target) for role, graph in self.graphs.items()
+        }
 
     def batch(self, inputs: Any) -> Arrays:
         """Return a batch of the model's inputs by their names in the graph."""

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from kzoo.export.editing import GraphEditor, Shapes
-from kzoo.export.markers import OWN_DOMAIN, RUNTIME_DOMAIN
+from kzoo.export.editing import OWN_DOMAIN, RUNTIME_DOMAIN, GraphEditor, Shapes, attribute
 from kzoo.export.skeleton import Skeleton
 
 FUSED = (
@@ -32,13 +31,19 @@ FUSED = (
 )
 
 
-def fuse(proto: onnx.ModelProto, weights: dict[str, tuple[int, ...]], shapes: Shapes) -> Skeleton:
+def fuse(
+    proto: onnx.ModelProto,
+    weights: dict[str, tuple[int, ...]],
+    shapes: Shapes,
+    finish: Callable[[GraphEditor], None] = lambda graph: None,
+) -> Skeleton:
     """Return the graph with all known patterns fused, and the weights that they join packed.
 
     Args:
         proto: the graph, changed in place.
         weights: names of the inputs that are weights, each with the index of its Keras variable.
         shapes: what is known of the tensors' shapes, None where an axis is free.
+        finish: what else is done to the fused graph.
     """
     before = len(proto.graph.node)
     graph = GraphEditor(proto, weights, shapes)
@@ -46,6 +51,7 @@ def fuse(proto: onnx.ModelProto, weights: dict[str, tuple[int, ...]], shapes: Sh
         for node in list(graph.nodes):
             if graph.holds(node):
                 rule(graph, node)
+    finish(graph)
     weights = graph.finish()
     counts = {name: sum(node.op_type == name for node in proto.graph.node) for name in FUSED}
     return Skeleton(
@@ -80,7 +86,7 @@ def _fuse_attention(graph: GraphEditor, node: onnx.NodeProto) -> None:
         _write_out(graph, node)
         return
     parts = [_joined_heads(graph, tensor) for tensor in node.input[:3]]
-    if _attribute(node, "head_dim") == _attribute(node, "value_dim") and _is_packable(parts):
+    if attribute(node, "head_dim") == attribute(node, "value_dim") and _is_packable(parts):
         _write_packed(graph, node, parts, mask, bias)
     else:
         _write_multi_head(graph, node, parts, mask, bias)
@@ -117,7 +123,7 @@ def _write_multi_head(
 
 
 def _attention_attributes(node: onnx.NodeProto, mask: str) -> dict[str, Any]:
-    attributes = {name: _attribute(node, name) for name in ("num_heads", "scale")}
+    attributes = {name: attribute(node, name) for name in ("num_heads", "scale")}
     # What `kzoo.layers` adds: a row that hides every key attends evenly, as it does in Keras.
     return attributes | ({"mask_filter_value": -1e9} if mask else {})
 
@@ -127,7 +133,7 @@ def _mask_or_bias(graph: GraphEditor, node: onnx.NodeProto) -> tuple[str, str, s
     if len(node.input) < 4:
         return "", "", ""
     bias = node.input[3]
-    shape = _attribute(node, "bias_shape")
+    shape = attribute(node, "bias_shape")
     mask = _padding_mask(graph, node, bias) if shape[1:3] == [1, 1] else None
     if mask is not None:
         return mask, "", ""
@@ -166,7 +172,7 @@ def _as_int32(graph: GraphEditor, node: onnx.NodeProto, tensor: str) -> str:
 def _joined_heads(graph: GraphEditor, tensor: str) -> _Heads | None:
     """Return what was (batch, length, heads * width) before a Reshape and a Transpose split it into heads."""
     transpose = graph.maker(tensor, "Transpose")
-    if transpose is None or _attribute(transpose, "perm") != [0, 2, 1, 3]:
+    if transpose is None or attribute(transpose, "perm") != [0, 2, 1, 3]:
         return None
     reshape = graph.maker(transpose.input[0], "Reshape")
     shape = None if reshape is None else graph.shape(reshape.input[0])
@@ -197,7 +203,7 @@ def _is_packable(parts: list[Any]) -> bool:
 def _join_heads(graph: GraphEditor, node: onnx.NodeProto, tensor: str) -> str:
     """Return (batch, length, heads * width) of a tensor (batch, heads, length, width), turned back."""
     turned, joined = f"{tensor}__turned", f"{tensor}__joined"
-    width = _attribute(node, "head_dim") * _attribute(node, "num_heads")
+    width = attribute(node, "head_dim") * attribute(node, "num_heads")
     target = graph.constant(f"kzoo/join_{width}", [0, 0, width])
     graph.once(
         turned,
@@ -213,8 +219,8 @@ def _join_heads(graph: GraphEditor, node: onnx.NodeProto, tensor: str) -> str:
 def _write_out(graph: GraphEditor, node: onnx.NodeProto) -> None:
     """Write a marked attention as products and a softmax (Vaswani et al., 2017, section 3.2.1)."""
     query, keys, values = node.input[:3]
-    name, scale = node.name, _attribute(node, "scale")
-    width = _attribute(node, "value_dim") * _attribute(node, "num_heads")
+    name, scale = node.name, attribute(node, "scale")
+    width = attribute(node, "value_dim") * attribute(node, "num_heads")
 
     def step(operation: str, *inputs: str, **attributes: Any) -> str:
         output = f"{name}/{operation}_{len(steps)}"
@@ -294,7 +300,7 @@ def _fuse_residual(graph: GraphEditor, node: onnx.NodeProto) -> None:
         "SimplifiedLayerNormalization": "SkipSimplifiedLayerNormalization",
     }.get(node.op_type)
     added = graph.maker(node.input[0], "Add") if operation else None
-    if operation is None or added is None or _attribute(node, "axis") != -1:
+    if operation is None or added is None or attribute(node, "axis") != -1:
         return
     first, second = (graph.shape(tensor) for tensor in added.input)
     if first is None or first != second or len(first) != 3 or None in first[2:]:
@@ -308,7 +314,7 @@ def _fuse_residual(graph: GraphEditor, node: onnx.NodeProto) -> None:
     scales = node.input[1:]
     if not all(graph.weight_rank(tensor) or graph.value(tensor) is not None for tensor in scales):
         return
-    fused = _runtime_node(operation, [*inputs, *scales, bias], node, epsilon=_attribute(node, "epsilon"))
+    fused = _runtime_node(operation, [*inputs, *scales, bias], node, epsilon=attribute(node, "epsilon"))
     if not graph.is_private(node.input[0]):
         fused.output.extend(["", "", node.input[0]])
     # Where the sum was made, since others may read it before the normalization does.
@@ -336,7 +342,7 @@ def _fuse_embeddings(graph: GraphEditor, node: onnx.NodeProto) -> None:
     narrow = [_as_int32(graph, node, name) for name in ids]
     tables = [words.input[0], positions.input[0], types.input[0]]
     inputs = [*narrow, *tables, *node.input[1:]]
-    fused = _runtime_node("EmbedLayerNormalization", inputs, node, epsilon=_attribute(node, "epsilon"))
+    fused = _runtime_node("EmbedLayerNormalization", inputs, node, epsilon=attribute(node, "epsilon"))
     # The operator's second output, of the mask, is not optional.
     fused.output.append(f"{node.output[0]}__mask_index")
     graph.replace(node, fused)
@@ -366,7 +372,7 @@ def _write_out_rms(graph: GraphEditor, node: onnx.NodeProto) -> None:
         return
     name = node.name
     two, last = graph.constant("kzoo/two", 2.0, "float32"), graph.constant("kzoo/last_axis", [-1])
-    epsilon = _attribute(node, "epsilon")
+    epsilon = attribute(node, "epsilon")
     make = onnx.helper.make_node
     graph.insert_before(
         node,
@@ -404,11 +410,6 @@ def _runtime_node(
     return onnx.helper.make_node(
         operation, inputs, [node.output[0]], name=node.name, domain=RUNTIME_DOMAIN, **attributes
     )
-
-
-def _attribute(node: onnx.NodeProto, name: str) -> Any:
-    found = next((attribute for attribute in node.attribute if attribute.name == name), None)
-    return None if found is None else onnx.helper.get_attribute_value(found)
 
 
 def _scalar(graph: GraphEditor, tensor: str) -> Any:

@@ -46,10 +46,15 @@ class Request:
     serving: bool
     fused_attention: bool
     variables: list[tuple[str, tuple[int, ...]]]
+    target: str
 
 
 def convert_in_child(
-    model: keras.Model, signature: Signature | None, serving: bool, custom_objects: dict[str, Any] | None
+    model: keras.Model,
+    signature: Signature | None,
+    serving: bool,
+    custom_objects: dict[str, Any] | None,
+    target: str = "any",
 ) -> dict[str, Skeleton]:
     """Convert a model of any backend.
 
@@ -58,6 +63,7 @@ def convert_in_child(
         signature: how it is called, unless it is one of ours, which know.
         serving: whether to convert a bundle's graphs rather than the model as it is called.
         custom_objects: classes and functions by name that the config speaks of, beside those found in the model.
+        target: where the graphs will run, one of `kzoo.export.layout.TARGETS`.
 
     Raises:
         ExportError: a constructor argument that cannot be serialised, or a conversion that failed.
@@ -72,7 +78,7 @@ def convert_in_child(
     objects = {**_custom_objects(model), **(custom_objects or {})}
     variables = [(variable.path, tuple(variable.shape)) for variable in model.variables]
     request = Request(
-        _float32_config(model), objects, signature, serving, _kerashub_attends_fused(), variables
+        _float32_config(model), objects, signature, serving, _kerashub_attends_fused(), variables, target
     )
     with tempfile.TemporaryDirectory(prefix="kzoo-export-") as folder:
         directory = pathlib.Path(folder)

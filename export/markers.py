@@ -19,13 +19,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kzoo.export.editing import OWN_DOMAIN, RUNTIME_DOMAIN
 from kzoo.export.origins import Origins, static_shape
 from kzoo.layers import Attention
-
-# The domain of ONNX Runtime's own operators.
-RUNTIME_DOMAIN = "com.microsoft"
-# That of nodes which `kzoo.export.fusion` writes as others before anybody sees them.
-OWN_DOMAIN = "kzoo"
 
 _PREFIX = "kzoo:"
 

@@ -159,6 +159,9 @@ def export(
     labels: Annotated[str | None, typer.Option(help="Class names: a,b,c or a file of one a line.")] = None,
     task: Annotated[str | None, typer.Option(help="Task, for a checkpoint's directory.")] = None,
     name: Annotated[str | None, typer.Option(help="Name that a service answers to.")] = None,
+    target: Annotated[
+        str, typer.Option(help="Where it will run: cpu for more nodes, faster there; or any.")
+    ] = "any",
     dtype: Annotated[
         str, typer.Option(help="Precision: float32, float16, int8, int8_static or int4.")
     ] = "float32",
@@ -181,16 +184,20 @@ def export(
     from kzoo import export as exporter
 
     with errors.status("loading") as status:
-        options: dict[str, Any] = {"progress": lambda step: status.update(step), "dtype": dtype}
+        options: dict[str, Any] = {
+            "progress": lambda step: status.update(step),
+            "target": target,
+            "dtype": dtype,
+        }
         if calibration is not None:
             options["calibration"] = _read_lines(calibration)
         loaded: Any = model
         if form == "triton" and (model / "manifest.json").is_file():
             options = {}
-            if tokenizer or labels or task or calibration or dtype != "float32":
+            if tokenizer or labels or task or calibration or dtype != "float32" or target != "any":
                 raise KzooError(
-                    "A finished bundle is taken as it is: --tokenizer, --labels, --task, --dtype and --calibration "
-                    "are for models."
+                    "A finished bundle is taken as it is: --tokenizer, --labels, --task, --target, --dtype and "
+                    "--calibration are for models."
                 )
         else:
             loaded = _load_keras(model, task)

@@ -9,9 +9,11 @@ import keras
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 from keras import layers, ops
 
 import kzoo
+from kzoo.errors import ExportError
 from tests.models.tiny import make_inputs, shaken, tiny
 
 
@@ -129,3 +131,29 @@ def test_an_export_leaves_keras_as_it_was(tmp_path):
     export(model, tmp_path)
     assert parts() == before
     assert "PyFunc" not in str(ops.gelu(np.ones(2, "float32")))
+
+
+@pytest.mark.parametrize("family", ["Bert", "Transformer", "ViT"])
+def test_for_cpus_tokens_lie_in_rows(family, tmp_path):
+    model = shaken(tiny(family), by=0.1)
+    operations, _ = export(model, tmp_path, target="cpu")
+    assert operations["MultiHeadAttention"] > 0
+    assert not operations["Attention"] + operations["SkipLayerNormalization"]
+
+
+@pytest.mark.backend
+def test_a_bundle_for_cpus_gives_the_same(tmp_path, wordpiece):
+    model = shaken(tiny("Bert", task="classification", num_classes=3), by=0.1)
+    model.tokenizer = wordpiece
+    for target in ("any", "cpu"):
+        model.export(tmp_path / target, target=target)
+    texts = ["the dog runs", "a cat sleeps in the tree", ""]
+    first, second = (kzoo.load(tmp_path / target)(texts, top_k=3) for target in ("any", "cpu"))
+    for one, other in zip(first, second, strict=True):
+        assert [entry["label"] for entry in one] == [entry["label"] for entry in other]
+
+
+def test_an_unknown_target_is_refused(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2, name="out")])
+    with pytest.raises(ExportError, match=r"Unknown target 'cpus'\. Did you mean 'cpu'"):
+        kzoo.export.to_onnx(model, tmp_path / "model.onnx", target="cpus")

@@ -1,0 +1,243 @@
+"""Tokens of a batch as rows of a matrix: the layout that ONNX Runtime's CPU kernels are fastest on.
+
+What works on each token alone (products, normalizations, activations, sums) needs no (batch, length, width): on
+(tokens, width) a product takes its bias along, and a normalization stays the vectorised one, where ONNX Runtime would
+otherwise join it with the residual into an operator whose CPU kernel is three times slower than the two. Attention
+and the graph's outputs get their batch back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import onnx
+
+from kzoo.errors import ExportError, did_you_mean
+from kzoo.export.editing import RUNTIME_DOMAIN, GraphEditor, attribute
+
+_UNARY = {"BiasGelu", "FastGelu", "Gelu", "QuickGelu", "Relu", "Tanh", "Sigmoid", "Erf", "LayerNormalization"}
+_SUMS = {"Add", "Sub", "Mul", "Div"}
+_RESIDUALS = {"SkipLayerNormalization", "SkipSimplifiedLayerNormalization"}
+_ATTENTION = {"Attention", "MultiHeadAttention"}
+
+
+def check_target(target: str) -> None:
+    """Refuse an unknown target.
+
+    Raises:
+        ExportError: naming the nearest valid one.
+    """
+    if target not in TARGETS:
+        raise ExportError(f"Unknown target '{target}'.{did_you_mean(target, TARGETS)}")
+
+
+def flatten_tokens(graph: GraphEditor) -> None:
+    """Lay out as rows whatever is connected with an attention through nodes that work on each token alone."""
+    for seed in [
+        node for node in graph.nodes if node.op_type in _ATTENTION and node.domain == RUNTIME_DOMAIN
+    ]:
+        if graph.holds(seed):
+            region = _Region(graph, seed)
+            if len(region.nodes) > 1:
+                region.rewrite()
+
+
+class _Region:
+    """Nodes that work on the tokens of one batch, and the tensors (batch, length, width) between them."""
+
+    def __init__(self, graph: GraphEditor, seed: onnx.NodeProto) -> None:
+        self.graph = graph
+        self.nodes: list[onnx.NodeProto] = []
+        self.tensors: set[str] = set()
+        waiting = [seed]
+        seen = {id(seed)}
+        while waiting:
+            node = waiting.pop()
+            self.nodes.append(node)
+            for tensor in (*self._read(node), *self._made(node)):
+                self.tensors.add(tensor)
+                for other in graph.neighbours(tensor):
+                    if id(other) not in seen and tensor in (*self._read(other), *self._made(other)):
+                        seen.add(id(other))
+                        waiting.append(other)
+        made = {tensor for node in self.nodes for tensor in self._made(node)}
+        self.entries = sorted(self.tensors - made)
+        self.exits = [tensor for node in self.nodes for tensor in self._made(node) if self._leaves(tensor)]
+
+    def _read(self, node: onnx.NodeProto) -> list[str]:
+        """Return the inputs of a node that hold tokens; none if it does not work on each of them alone."""
+        graph, inputs = self.graph, list(node.input)
+        if node.op_type in _ATTENTION and node.domain == RUNTIME_DOMAIN:
+            return inputs[:1]
+        if node.op_type == "MatMul":
+            return inputs[:1] if graph.weight_rank(inputs[1]) == 2 and self._is_tokens(inputs[0]) else []
+        if node.op_type in _RESIDUALS:
+            return inputs[:2]
+        if node.op_type in _UNARY:
+            return inputs[:1] if self._is_tokens(inputs[0]) else []
+        if node.op_type in _SUMS:
+            tokens = [tensor for tensor in inputs if self._is_tokens(tensor)]
+            same = all(graph.shape(tensor) == graph.shape(tokens[0]) for tensor in tokens)
+            rest = [tensor for tensor in inputs if tensor not in tokens]
+            return tokens if tokens and same and all(self._is_shared(tensor) for tensor in rest) else []
+        return []
+
+    def _made(self, node: onnx.NodeProto) -> list[str]:
+        if not self._read(node):
+            return []
+        return [tensor for tensor in (node.output[0], *node.output[3:4]) if tensor]
+
+    def _is_tokens(self, tensor: str) -> bool:
+        shape = self.graph.shape(tensor)
+        return shape is not None and len(shape) == 3 and shape[2] is not None and shape[0] is None
+
+    def _is_shared(self, tensor: str) -> bool:
+        """Return whether a weight or constant is the same for all tokens."""
+        rank = self.graph.weight_rank(tensor)
+        value = self.graph.value(tensor)
+        return rank == 1 or (value is not None and value.ndim <= 1)
+
+    def _leaves(self, tensor: str) -> bool:
+        readers = [node for node in self.graph.neighbours(tensor) if tensor in node.input]
+        inside = {id(node) for node in self.nodes}
+        others = any(id(node) not in inside or tensor not in self._read(node) for node in readers)
+        return others or tensor in self.graph.outputs or self._is_memory(tensor, readers)
+
+    def _is_memory(self, tensor: str, readers: Iterable[onnx.NodeProto]) -> bool:
+        return any(
+            node.op_type == "MultiHeadAttention" and tensor in list(node.input)[1:] for node in readers
+        )
+
+    def rewrite(self) -> None:
+        """Write the region anew."""
+        reads = {id(node): self._read(node) for node in self.nodes}
+        makes = {id(node): self._made(node) for node in self.nodes}
+        inside = {id(node) for node in self.nodes}
+        # The first one that is read: the batch's sizes are known from there on.
+        entries = (tensor for node in self.graph.nodes for tensor in reads.get(id(node), ()))
+        writer = _Writer(self.graph, next(tensor for tensor in entries if tensor in self.entries))
+        flattened: set[str] = set()
+        result: list[onnx.NodeProto] = []
+        for node in self.graph.nodes:
+            if id(node) not in inside:
+                result.append(node)
+                continue
+            for tensor in reads[id(node)]:
+                if tensor in self.entries and tensor not in flattened:
+                    flattened.add(tensor)
+                    result += writer.enter(tensor)
+            result += writer.write(node, reads[id(node)], makes[id(node)])
+            for tensor in makes[id(node)]:
+                if tensor in self.exits:
+                    result += writer.leave(tensor)
+        self.graph.rewrite(result)
+
+
+class _Writer:
+    """The nodes that a region becomes."""
+
+    def __init__(self, graph: GraphEditor, first: str) -> None:
+        self.graph = graph
+        self.first = first
+        self.sizes: set[str] = set()
+
+    def enter(self, tensor: str) -> list[onnx.NodeProto]:
+        """Lay a tensor of the batch out as rows."""
+        width = self.graph.shape(tensor)[2]  # type: ignore[index] # its shape made it part of the region
+        return [_node("Reshape", [tensor, self._constant([-1, width])], [_rows(tensor)])]
+
+    def leave(self, tensor: str) -> list[onnx.NodeProto]:
+        """Give rows their batch back, under the tensor's own name."""
+        width = self.graph.shape(tensor)[2]  # type: ignore[index]
+        return self._batched(_rows(tensor), tensor, width)
+
+    def write(self, node: onnx.NodeProto, reads: list[str], makes: list[str]) -> list[onnx.NodeProto]:
+        """Return what a node becomes on rows."""
+        if node.op_type == "Attention":
+            return self._packed_attention(node)
+        if node.op_type == "MultiHeadAttention":
+            query = f"{node.output[0]}__query"
+            width = self.graph.shape(node.input[0])[2]  # type: ignore[index]
+            return [
+                *self._batched(_rows(node.input[0]), query, width),
+                *self._attend(node, query, node.input[1:]),
+            ]
+        if node.op_type == "SkipLayerNormalization":
+            return self._residual(node)
+        copy = onnx.NodeProto.FromString(node.SerializeToString())
+        copy.input[:] = [_rows(tensor) if tensor in reads else tensor for tensor in node.input]
+        copy.output[:] = [_rows(tensor) if tensor in makes else tensor for tensor in node.output]
+        return [copy]
+
+    def _packed_attention(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        source, matrix, bias, mask, _, scores = [*node.input, *[""] * 6][:6]
+        name = node.output[0]
+        width = self.graph.weight_shape(matrix)[1]
+        product, batched = f"{name}__product", f"{name}__batched"
+        parts = [f"{name}__{part}" for part in ("query", "keys", "values")]
+        return [
+            _node("MatMul", [_rows(source), matrix], [product]),
+            *self._batched(product, batched, width),
+            _node("Split", [batched], parts, axis=2, num_outputs=3),
+            *self._attend(node, parts[0], [*parts[1:], bias, mask, scores]),
+        ]
+
+    def _attend(self, node: onnx.NodeProto, query: str, rest: Iterable[str]) -> list[onnx.NodeProto]:
+        name = node.output[0]
+        attended = f"{name}__attended"
+        attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+        inputs = [query, *rest]
+        while not inputs[-1]:
+            inputs.pop()
+        width = self.graph.shape(name)[2]  # type: ignore[index]
+        return [
+            _node("MultiHeadAttention", inputs, [attended], domain=RUNTIME_DOMAIN, **attributes),
+            _node("Reshape", [attended, self._constant([-1, width])], [_rows(name)]),
+        ]
+
+    def _residual(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Write a normalization with its residual as the two, the bias first, where a product takes it along."""
+        first, second, gamma, beta, bias = [*node.input, ""][:5]
+        if self.graph.maker(first, "MatMul") is not None:
+            first, second = second, first
+        name = node.output[0]
+        total = _rows(node.output[3] if len(node.output) > 3 else f"{name}__sum")
+        right, made = _rows(second), []
+        if bias:
+            right = f"{name}__biased"
+            made.append(_node("Add", [_rows(second), bias], [right]))
+        epsilon = attribute(node, "epsilon")
+        return [
+            *made,
+            _node("Add", [_rows(first), right], [total]),
+            _node("LayerNormalization", [total, gamma, beta], [_rows(name)], axis=-1, epsilon=epsilon),
+        ]
+
+    def _batched(self, rows: str, tensor: str, width: int | None) -> list[onnx.NodeProto]:
+        """Make (batch, length, width) of rows."""
+        both, sizes = f"{self.first}__batch_length", f"{self.first}__batch_length_{width}"
+        made = []
+        if both not in self.sizes:
+            made.append(_node("Shape", [self.first], [both], start=0, end=2))
+        if sizes not in self.sizes:
+            made.append(_node("Concat", [both, self._constant([width])], [sizes], axis=0))
+        self.sizes |= {both, sizes}
+        return [*made, _node("Reshape", [rows, sizes], [tensor])]
+
+    def _constant(self, values: list[int | None]) -> str:
+        return self.graph.constant(f"kzoo/shape_{'_'.join(map(str, values))}", values)
+
+
+def _rows(tensor: str) -> str:
+    return f"{tensor}__rows"
+
+
+def _node(
+    operation: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: Any
+) -> onnx.NodeProto:
+    return onnx.helper.make_node(operation, inputs, outputs, name=outputs[0], domain=domain, **attributes)
+
+
+# What is done to a fused graph for where it will run: nothing where that may be anywhere.
+TARGETS: dict[str, Callable[[GraphEditor], None]] = {"any": lambda graph: None, "cpu": flatten_tokens}
