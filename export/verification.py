@@ -73,12 +73,14 @@ class Case:
         inputs: arrays by name.
         expected: what Keras gave.
         paddings: what stands in each row, a key of `_PADDINGS`; empty if that is unknown.
+        slack: factor on the tolerance.
     """
 
     name: str
     inputs: Arrays
     expected: Arrays
     paddings: tuple[str, ...] = ()
+    slack: float = 1.0
 
 
 def make_cases(
@@ -175,8 +177,9 @@ def open_graph(path: pathlib.Path, packed: bool = True) -> onnxruntime.Inference
 def golden_cases(cases: list[Case], rankings: Iterable[str] = ()) -> list[Case]:
     """Return the cases that a bundle keeps: the first, and the last one with padding, or the last of all.
 
-    Without rankings, which the last bit can swap on another machine.
+    Without rankings, which the last bit can swap on another machine, and without cases that need slack.
     """
+    cases = [case for case in cases if case.slack == 1.0] or cases
     padded = [case for case in cases if set(case.paddings) - {"none"}]
     kept = [cases[0], (padded or cases)[-1]]
     hidden = frozenset(rankings)
@@ -249,7 +252,11 @@ def _draw_cases(graph: Graph, variables: list[Any], limits: dict[str, int]) -> I
         sizes = _sizes(graph, 3, 1)
     paddings = ("none",)
     inputs = _draw(graph, sizes, limits, len(_GRID), paddings, extreme=True)
-    yield Case(f"{_case_name(sizes, ())}, extreme values", inputs, {}, paddings)
+    # Rounding grows with what is rounded, and a softmax of scores hundreds apart makes more of it.
+    far_out = any(array.dtype.kind == "f" for array in inputs.values())
+    yield Case(
+        f"{_case_name(sizes, ())}, extreme values", inputs, {}, paddings, slack=_FAR_OUT if far_out else 1.0
+    )
 
 
 def _atoms(graph: Graph) -> list[str]:
@@ -455,7 +462,7 @@ def _compare_case(
         found = _without_nowhere(case, reference, found)
         if name in rankings:
             found = _with_ties(case.expected, reference, found, tolerance)
-        differences[name] = _difference(name, reference, found, case, tolerance)
+        differences[name] = _difference(name, reference, found, case, tolerance * case.slack)
     return differences
 
 
