@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ import onnx
 RUNTIME_DOMAIN = "com.microsoft"
 # That of nodes which `kzoo.export.fusion` writes as others before anybody sees them.
 OWN_DOMAIN = "kzoo"
+
+# Smaller weights stay in float32: the file hardly shrinks, and a head of few classes suffers.
+FEWEST_WEIGHTS = 4096
 
 # Sizes by tensor, None where an axis is free.
 Shapes = dict[str, list[int | None]]
@@ -199,17 +202,43 @@ class GraphEditor:
 def _read_inside(nodes: Iterable[onnx.NodeProto]) -> set[str]:
     """Return the names of all tensors that the bodies of loops and conditions read."""
     names: set[str] = set()
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                body = attribute.g
-                names.update(name for inner in body.node for name in inner.input)
-                names.update(value.name for value in body.output)
-                names |= _read_inside(body.node)
+    for body in (body for node in nodes for body in inner_graphs(node)):
+        names.update(name for node in body.node for name in node.input)
+        names.update(value.name for value in body.output)
     return names
 
 
-def attribute(node: onnx.NodeProto, name: str) -> Any:
-    """Return a node's attribute; None if it has none of that name."""
+def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """Return a node's attribute, or the default if it has none of that name."""
     found = next((attribute for attribute in node.attribute if attribute.name == name), None)
-    return None if found is None else onnx.helper.get_attribute_value(found)
+    return default if found is None else onnx.helper.get_attribute_value(found)
+
+
+def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield a node's branches and bodies, at any depth."""
+    for item in node.attribute:
+        for graph in [item.g] * item.HasField("g") + list(item.graphs):
+            yield graph
+            for inner in graph.node:
+                yield from inner_graphs(inner)
+
+
+def inner_nodes(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of a node's branches and bodies, at any depth."""
+    for graph in inner_graphs(node):
+        yield from graph.node
+
+
+def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    """Give a graph other nodes, without those and the weights that nobody reads."""
+    read = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(nodes):
+        if read.intersection(node.output):
+            kept.append(node)
+            read.update(name for inner in (node, *inner_nodes(node)) for name in inner.input)
+    weights = [tensor for tensor in graph.initializer if tensor.name in read]
+    for field in ("value_info", "node", "initializer"):
+        graph.ClearField(field)
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(weights)

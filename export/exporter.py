@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 import kzoo
 from kzoo.errors import ExportError, MissingDependencyError
+from kzoo.export.cases import Arrays, Case, golden_cases, make_cases, name_output_axes, token_limits
 from kzoo.export.handover import convert_in_child
 from kzoo.export.layout import check_target
 from kzoo.export.precision import BOUNDS, check_dtype
@@ -25,15 +26,7 @@ from kzoo.export.reduction import Metric, Reduction, check_metric, record_inputs
 from kzoo.export.report import REPORT_FILE, ExportReport, GraphReport, describe, describe_reduced
 from kzoo.export.signatures import model_graphs, signature_of
 from kzoo.export.skeleton import Skeleton
-from kzoo.export.verification import (
-    Arrays,
-    Case,
-    golden_cases,
-    make_cases,
-    name_output_axes,
-    token_limits,
-    verify_graph,
-)
+from kzoo.export.verification import verify_graph
 from kzoo.export.weights import declare, save
 from kzoo.models import TransformerModel
 from kzoo.models.graphs import Graph

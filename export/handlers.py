@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from kzoo.errors import ExportError
+from kzoo.export.editing import inner_nodes
 
 
 def register_handlers() -> None:
@@ -61,7 +62,8 @@ def refuse_unknown(proto: onnx.ModelProto) -> None:
     """
     unknown = [
         f"{node.op_type} in '{node.name}'"
-        for node in _all_nodes(proto.graph)
+        for outer in proto.graph.node
+        for node in (outer, *inner_nodes(outer))
         if node.domain in ("", "ai.onnx")
         and not onnx.defs.has(node.op_type)
         and node.op_type not in _RUNTIME_OWN
@@ -70,13 +72,6 @@ def refuse_unknown(proto: onnx.ModelProto) -> None:
         raise ExportError(
             f"ONNX has no counterpart for {', '.join(unknown[:5])}: write that layer with other keras.ops."
         )
-
-
-def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            yield from _all_nodes(attribute.g)
 
 
 class _Erfc:

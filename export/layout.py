@@ -2,7 +2,7 @@
 
 What works on each token alone (products, normalizations, activations, sums) needs no (batch, length, width): on
 (tokens, width) a product takes its bias along, and a normalization stays the vectorised one, where ONNX Runtime would
-otherwise join it with the residual into an operator whose CPU kernel is three times slower than the two. Attention
+otherwise join it with the residual into an operator whose CPU kernel is slower than the two. Attention
 and the graph's outputs get their batch back.
 """
 

@@ -278,11 +278,14 @@ class _Tracer:
                 mask = mask if mask.dtype == tf.bool else mask > tf.cast(0.5, mask.dtype)
                 bias = _hidden(mask)
                 # Where its dropout keeps it from the backend's attention, the layer gives 0 for a row without keys.
-                shown = tf.cast(tf.reduce_any(mask, -1), tf.float32) if layer._dropout > 0.0 else None
+                if layer._dropout > 0.0:
+                    shown = tf.cast(tf.reduce_any(mask, -1), tf.float32)
             result = self.from_heads(query, key, value, bias, layer._inverse_sqrt_key_dim)
             if result is None:
                 return original(layer, *given)
-            return (result if shown is None else result * shown[:, 0, :, None, None]), None
+            if shown is not None:
+                result = result * tf.transpose(shown, (0, 2, 1))[..., None]
+            return result, None
 
         return compute_attention
 
@@ -299,9 +302,9 @@ class _Tracer:
             is_causal: bool = False,
             **options: Any,
         ) -> Any:
-            scores = bias
-            if not any(options.values()) and not is_causal and (bias is None or mask is None):
-                scores = _hidden(tf.cast(mask, tf.bool)) if mask is not None else bias
+            uncommon = any(options.values()) or is_causal or (bias is not None and mask is not None)
+            if not uncommon and query.shape[-1] is not None:
+                scores = bias if mask is None else _hidden(tf.cast(mask, tf.bool))
                 factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
                 result = self.from_heads(query, key, value, scores, factor)
                 if result is not None:

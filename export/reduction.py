@@ -15,8 +15,9 @@ import numpy as np
 import onnx
 
 from kzoo.errors import ExportError, VerificationError
+from kzoo.export.cases import Arrays, Case
 from kzoo.export.precision import BOUNDS, reduce_precision
-from kzoo.export.verification import Arrays, Case, open_graph
+from kzoo.export.verification import open_graph
 from kzoo.export.weights import save
 from kzoo.models.graphs import Graph
 from kzoo.runtime.comparison import Difference, compare, join

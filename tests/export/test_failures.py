@@ -15,7 +15,7 @@ import pytest
 
 import kzoo
 from kzoo.errors import ExportError, VerificationError
-from kzoo.export import verification, weights
+from kzoo.export import cases, weights
 from kzoo.models import TransformerModel
 
 
@@ -46,12 +46,12 @@ def test_a_graph_that_disagrees_is_an_error_and_the_old_bundle_stays(
     model: TransformerModel, bundle: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(bundle.parent)
-    honest = verification.run_keras
+    honest = cases.run_keras
 
     def wrong(*arguments: object) -> dict[str, np.ndarray]:
         return {name: array + np.float32(0.01) for name, array in honest(*arguments).items()}
 
-    monkeypatch.setattr(verification, "run_keras", wrong)
+    monkeypatch.setattr(cases, "run_keras", wrong)
     with pytest.raises(VerificationError, match=r"'logits' differs from Keras at \("):
         model.export(bundle)
     assert contents(bundle.parent) == before
@@ -61,7 +61,7 @@ def test_a_nan_where_keras_has_a_number_is_an_error(
     model: TransformerModel, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        verification,
+        cases,
         "run_keras",
         lambda function, inputs: {"logits": np.full((len(inputs["pixel_values"]), 3), np.nan)},
     )

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-import subprocess
-import sys
 
 import keras
 import pytest
 
 import kzoo
 from kzoo.export import handover
+from tests.memory import only_on_linux, run_watched
 
-# Watched from a thread, as in tests/models/test_loading_memory.py: the memory of this process and its children,
-# without what is mapped from files.
 _CODE = """
-import pathlib, sys, threading, time
+import pathlib, sys
 import keras, numpy as np, onnxruntime, kzoo
 from kzoo.export import weights
-
-def anonymous(process="self"):
-    status = pathlib.Path(f"/proc/{process}/status").read_text()
-    return int(status.split("RssAnon:")[1].split()[0]) * 1024
+from tests.memory import watched
 
 def stack(width, depth):
     layers = [keras.layers.Dense(width, activation="relu") for _ in range(depth)]
@@ -34,20 +27,9 @@ target = pathlib.Path(sys.argv[1]) / "model.onnx"
 kzoo.export.to_onnx(stack(8, 2), target)
 model = stack(3072, 6)
 size = 4 * model.count_params()
-before, peak, done = anonymous(), 0, threading.Event()
-
-def watch():
-    global peak
-    while not done.is_set():
-        peak = max(peak, anonymous())
-        time.sleep(0.002)
-
-watcher = threading.Thread(target=watch)
-watcher.start()
-kzoo.export.to_onnx(model, target)
-done.set()
-watcher.join()
-print("GROWTH", (max(peak, anonymous()) - before) / size)
+with watched() as growth:
+    kzoo.export.to_onnx(model, target)
+print("GROWTH", growth.peak / size)
 print("DISK", sum(file.stat().st_size for file in target.parent.iterdir()) / size)
 x = np.random.default_rng(0).standard_normal((2, 3072)).astype("float32")
 session = onnxruntime.InferenceSession(str(target))
@@ -58,21 +40,13 @@ np.testing.assert_allclose(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not pathlib.Path("/proc/self/status").is_file(), reason="only Linux tells anonymous memory"
-)
+@only_on_linux
 @pytest.mark.parametrize("threshold", [[], ["1000000"]], ids=["one file", "weights beside"])
 def test_peak_of_anonymous_memory(threshold: list[str], tmp_path: pathlib.Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _CODE, str(tmp_path), *threshold],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"MALLOC_ARENA_MAX": "2"},
-    )
-    assert done.returncode == 0, done.stderr
+    printed = run_watched(_CODE, tmp_path, *threshold)
     # The model itself is the rest of the 2.2 times its weights that an export may take.
-    assert float(done.stdout.split("GROWTH")[1].split()[0]) < 1.2
-    assert float(done.stdout.split("DISK")[1]) < 1.01
+    assert float(printed.split("GROWTH")[1].split()[0]) < 1.2
+    assert float(printed.split("DISK")[1]) < 1.01
     assert (tmp_path / "model.onnx.data").is_file() == bool(threshold)
 
 

@@ -14,7 +14,8 @@ import pytest
 from onnx import NodeProto, helper
 
 from kzoo.errors import ExportError, VerificationError
-from kzoo.export.verification import Case, golden_cases, make_cases, token_limits, verify_graph
+from kzoo.export.cases import Case, golden_cases, make_cases, token_limits
+from kzoo.export.verification import verify_graph
 from kzoo.models import InputSpec
 from kzoo.models.graphs import Graph
 from tests.bundles import float_tensor, int_input, make_graph

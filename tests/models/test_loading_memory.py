@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 import kzoo
+from tests.memory import only_on_linux, run_watched
 
-# Watched from a thread: the anonymous memory, without what is mapped from files.
 _CODE = """
-import os, pathlib, sys, threading, time
+import os, sys
 import kzoo
-
-def anonymous():
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(status.split("RssAnon:")[1].split()[0]) * 1024
+from tests.memory import watched
 
 warm, folder = sys.argv[1:]
 kzoo.models.from_pretrained(warm, task="features")
-before, peak, done = anonymous(), 0, threading.Event()
-
-def watch():
-    global peak
-    while not done.is_set():
-        peak = max(peak, anonymous())
-        time.sleep(0.002)
-
-watcher = threading.Thread(target=watch)
-watcher.start()
-model = kzoo.models.from_pretrained(folder, task="features")
-done.set()
-watcher.join()
-print("GROWTH", (max(peak, anonymous()) - before) / os.path.getsize(os.path.join(folder, "model.safetensors")))
+with watched() as growth:
+    model = kzoo.models.from_pretrained(folder, task="features")
+print("GROWTH", growth.peak / os.path.getsize(os.path.join(folder, "model.safetensors")))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.backend
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux tells anonymous memory")
+@only_on_linux
 def test_peak_of_anonymous_memory(tmp_path):
     knobs = {
         "num_layers": 5,
@@ -53,11 +34,5 @@ def test_peak_of_anonymous_memory(tmp_path):
     kzoo.models.bert_tiny(task="features").save_pretrained(tmp_path / "warm")
     kzoo.models.bert_base(task="features", **knobs).save_pretrained(tmp_path / "large")
     assert (tmp_path / "large" / "model.safetensors").stat().st_size > 190e6
-    done = subprocess.run(
-        [sys.executable, "-c", _CODE, tmp_path / "warm", tmp_path / "large"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"MALLOC_ARENA_MAX": "2"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split("GROWTH")[1]) < 1.3
+    printed = run_watched(_CODE, tmp_path / "warm", tmp_path / "large")
+    assert float(printed.split("GROWTH")[1]) < 1.3
