@@ -82,6 +82,18 @@ def test_keras_own_attention_becomes_one_node(tmp_path):
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
+def test_a_mask_of_each_head_hides_what_it_hides(tmp_path):
+    states, mask = keras.Input((5, 16), name="states"), keras.Input((4, 5, 5), dtype="bool", name="mask")
+    attended = layers.MultiHeadAttention(4, 8, dropout=0.1, name="out")(states, states, attention_mask=mask)
+    model = keras.Model([states, mask], attended)
+    rng = np.random.default_rng(0)
+    x, shown = rng.normal(size=(2, 5, 16)).astype("float32"), rng.random((2, 4, 5, 5)) < 0.3
+    export(model, tmp_path)
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    expected = ops.convert_to_numpy(model([x, shown]))
+    np.testing.assert_allclose(session.run(None, {"states": x, "mask": shown})[0], expected, atol=1e-5)
+
+
 def test_dot_product_attention_and_cross_attention_become_one_node_each(tmp_path):
     class Cross(layers.Layer):
         def call(self, queries, memory):
