@@ -10,7 +10,7 @@ from typing import Any
 from kzoo.recipes.config import Recipe
 from kzoo.recipes.directory import write
 
-_SHOWN = {"accuracy": "{:.2%}", "macro_f1": "{:.4f}", "bleu": "{:.1f}", "chrf": "{:.1f}"}
+_SHOWN = {"accuracy": "{:.2%}", "macro_f1": "{:.4f}"}
 _USE = {
     "classification": 'model(["A text to sort."])  # [{"label": ..., "score": ...}]',
     "image_classification": 'model(["picture.png"])  # [{"label": ..., "score": ...}]',
@@ -23,7 +23,8 @@ _CARD = """\
 | --- | --- |
 {scores}
 
-Measured on the exported bundle, through `kzoo.runtime`.
+Measured on the exported bundle, through `kzoo.runtime`{beams}; ± is half a 95% confidence interval.
+{signatures}
 
 ```python
 import kzoo
@@ -97,7 +98,10 @@ def card(
     return _CARD.format(
         name=recipe.name,
         description=f"\n{recipe.description.strip()}\n" if recipe.description else "",
-        scores="\n".join(f"| {name} | {_SHOWN[name].format(metrics['scores'][name])} |" for name in names),
+        scores="\n".join(f"| {name} | {_shown(name, metrics)} |" for name in names),
+        beams=f", with {metrics['num_beams']} beams" if metrics["num_beams"] else "",
+        signatures="".join(f"\n    {name} {text}" for name, text in metrics["signatures"].items())
+        + ("\n" if metrics["signatures"] else ""),
         use=_USE[recipe.task],
         command=environment["command"],
         model=recipe.model.name,
@@ -118,3 +122,8 @@ def card(
         train=examples["train"],
         test=examples["test"],
     )
+
+
+def _shown(name: str, metrics: Mapping[str, Any]) -> str:
+    form = _SHOWN.get(name, "{:.1f}")
+    return f"{form.format(metrics['scores'][name])} ± {form.format(metrics['margins'][name])}"

@@ -19,6 +19,7 @@ from kzoo.errors import KzooError, did_you_mean
 Share = Annotated[float, Field(gt=0, lt=1)]
 Column = str | Annotated[int, Field(ge=0)]
 Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
+Betas = Annotated[list[Share], Field(min_length=2, max_length=2)]
 
 
 class _Section(BaseModel):
@@ -129,6 +130,9 @@ class TextSection(_Section):
     vocab_size: int = Field(default=8000, gt=0)
     """Most tokens of the tokenizer that is trained on the training texts."""
 
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """How often a merge of the BPE is left out in training, for pairs of texts with `training.batch_tokens`."""
+
 
 class VisionSection(_Section):
     """How images are varied in training."""
@@ -152,20 +156,96 @@ class ModelSection(BaseModel):
 
 
 class TrainingSection(_Section):
-    """How long and how fast the model learns."""
+    """How long and how fast the model learns: for `epochs`, or for `max_steps` updates."""
 
-    epochs: int = Field(gt=0)
+    epochs: int | None = Field(default=None, gt=0)
+    """Passes over the training data, a checkpoint after each."""
+
     batch_size: int = Field(default=32, gt=0)
+    """Examples a batch; with `batch_tokens` only where the bundle is measured."""
+
+    max_steps: int | None = Field(default=None, gt=0)
+    """Updates of the weights, for pairs of texts; needs `batch_tokens` and `checkpoint_every`."""
+
+    batch_tokens: int | None = Field(default=None, gt=0)
+    """Most tokens of a batch on either side, padding included."""
+
+    checkpoint_every: int | None = Field(default=None, gt=0)
+    """Updates from one checkpoint, and one look at the validation data, to the next."""
+
     learning_rate: float | None = Field(default=None, gt=0)
     """The peak; what suits the model's width unless given."""
 
+    schedule: Literal["cosine", "inverse_sqrt"] = "cosine"
+    """How the learning rate falls after the warm-up: to 0 at the end, or with the square root of the updates."""
+
+    warmup_steps: int | None = Field(default=None, gt=0)
+    """Updates until the peak; a tenth of all, 1,000 at most, unless given."""
+
+    betas: Betas = [0.9, 0.999]
+    """Adam's two."""
+
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's, on all but biases and norms; 0 makes it Adam."""
+
+    clip_norm: float = Field(default=1.0, gt=0)
+    """What the gradients' global norm is cut to."""
+
+    accumulate: int = Field(default=1, gt=0)
+    """Batches whose mean gradient makes one update."""
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each label that is spread over the vocabulary, for pairs of texts."""
+
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """What the model computes in; weights are float32."""
+
+    average: int = Field(default=1, gt=0)
+    """How many of the last checkpoints are averaged; 1 takes the best one on the validation data."""
+
+    patience: int | None = Field(default=None, gt=0)
+    """Stop after so many checkpoints without a better score on the validation data."""
+
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_length(self) -> TrainingSection:
+        if (self.epochs is None) == (self.max_steps is None):
+            raise ValueError("say either epochs or max_steps")
+        by_steps = {name: getattr(self, name) for name in ("max_steps", "batch_tokens", "checkpoint_every")}
+        given = [name for name, value in by_steps.items() if value is not None]
+        if given and len(given) < len(by_steps):
+            missing = " and ".join(name for name in by_steps if name not in given)
+            raise ValueError(f"{given[0]} needs {missing} too")
+        if self.max_steps is not None and self.max_steps % self.checkpoint_every:
+            raise ValueError(f"max_steps={self.max_steps} is not a multiple of {self.checkpoint_every=}")
+        return self
+
+    @property
+    def periods(self) -> int:
+        """Number of checkpoints."""
+        if self.max_steps is None or self.checkpoint_every is None:
+            return self.epochs or 0
+        return self.max_steps // self.checkpoint_every
+
+    def place(self, period: int) -> str:
+        """Say in words how far the training is after so many checkpoints."""
+        if self.checkpoint_every is None:
+            return f"epoch {period} of {self.epochs}"
+        return f"update {period * self.checkpoint_every:,} of {self.max_steps:,}"
 
 
 class EvaluationSection(_Section):
     """What the card leads with, of all that is measured."""
 
-    metric: Literal["accuracy", "macro_f1", "bleu", "chrf"] | None = None
+    metric: Literal["accuracy", "macro_f1", "bleu", "chrf", "bleu_lowercased_tokenized"] | None = None
+
+    num_beams: int | None = Field(default=None, ge=1)
+    """For translations: how many are kept side by side; the bundle's default unless given."""
+
+    language: str | None = None
+    """For translations: what they are in, such as `"de"`, for `bleu_lowercased_tokenized`; what the target file's
+    name ends in unless given."""
 
 
 DTYPES = ("float32", "float16", "int8", "int8_static", "int4")
@@ -192,11 +272,11 @@ class ExportSection(_Section):
         return self
 
 
-# The scores of each task, the one that leads by default first.
+# The scores of each task that may lead, the one that does by default first.
 SCORES = {
     "classification": ("accuracy", "macro_f1"),
     "image_classification": ("accuracy", "macro_f1"),
-    "seq2seq": ("bleu", "chrf"),
+    "seq2seq": ("bleu", "chrf", "bleu_lowercased_tokenized"),
 }
 
 
@@ -229,9 +309,18 @@ class Recipe(_Section):
                 raise ValueError(f"model.{knob} follows from the data: leave it out")
         if "vocab_size" in self.model.knobs:
             raise ValueError("model.vocab_size follows from the tokenizer: set text.vocab_size instead")
+        if self.task != "seq2seq" and (self.training.max_steps or self.training.label_smoothing):
+            raise ValueError("training.max_steps and training.label_smoothing are for pairs of texts")
+        if self.text is not None and self.text.dropout and self.training.batch_tokens is None:
+            raise ValueError("text.dropout needs training.batch_tokens")
+        if self.training.patience is not None and self.data.validation is None and not self.data.validation_share:
+            raise ValueError("training.patience needs data.validation or data.validation_share")
         scores = SCORES[self.task]
         if self.evaluation.metric is not None and self.evaluation.metric not in scores:
             raise ValueError(f"evaluation.metric: this task is measured in {' and '.join(scores)}")
+        for name in ("num_beams", "language"):
+            if getattr(self.evaluation, name) is not None and self.task != "seq2seq":
+                raise ValueError(f"evaluation.{name} is for translations; this data is none")
         return self
 
     @property

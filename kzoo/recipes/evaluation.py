@@ -2,61 +2,98 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kzoo.data import Examples
+from kzoo.errors import KzooError
+from kzoo.recipes.config import SCORES
 from kzoo.recipes.directory import write
-from kzoo.runtime import Bundle, load
+from kzoo.recipes.scores import (
+    RESAMPLES,
+    Pair,
+    Score,
+    class_scores,
+    compare_classes,
+    compare_translations,
+    translation_scores,
+)
+from kzoo.runtime import Bundle
 from kzoo.runtime.manifest import MANIFEST_FILE
 
+# Where each task's results hold what is compared.
+_ANSWERS = {"classification": "label", "image_classification": "label", "seq2seq": "translation"}
 
-def evaluate_bundle(path: Path, test: Examples, batch_size: int) -> dict[str, float]:
-    """Run a bundle on the test examples, and keep its scores in its manifest.
+
+def answers(pipeline: Any, inputs: Any, **options: Any) -> list[str]:
+    """Return what a bundle says to each input: the class, or the translation.
 
     Args:
-        path: the bundle.
-        test: inputs, and the classes or texts that should come out.
-        batch_size: inputs run together.
+        pipeline: what `kzoo.load` gave.
+        inputs: texts or images.
+        **options: of the pipeline, such as `batch_size` and `num_beams`.
 
-    Returns:
-        `accuracy` and `macro_f1`, from 0 to 1; or for translations `bleu` and `chrf`, from 0 to 100, of
-        sacreBLEU.
+    Raises:
+        KzooError: the bundle's task is one that has no scores here.
     """
-    scores = score(load(path), test, batch_size)
-    keep_scores(path, scores)
-    return scores
+    if pipeline.task not in _ANSWERS:
+        raise KzooError(
+            f"'{pipeline.name}' is for the task '{pipeline.task}'; there are scores for {', '.join(SCORES)}."
+        )
+    return [result[_ANSWERS[pipeline.task]] for result in pipeline(list(inputs), **options)]
 
 
-def score(pipeline: Any, test: Examples, batch_size: int) -> dict[str, float]:
-    """Return the scores of an open bundle, as `evaluate_bundle` does."""
-    results = pipeline(list(test.inputs), batch_size=batch_size)
-    if pipeline.task == "seq2seq":
-        return _translation_scores([result["translation"] for result in results], test.targets)
-    return _class_scores([result["label"] for result in results], test.targets)
+def measure(
+    task: str,
+    found: Sequence[str],
+    expected: Sequence[str],
+    *,
+    language: str | None = None,
+    resamples: int = RESAMPLES,
+) -> dict[str, Score]:
+    """Return the scores of a task, by name, see `translation_scores` and `class_scores`.
+
+    Args:
+        task: the task.
+        found: what `answers` gave.
+        expected: what should have come out.
+        language: as for `translation_scores`.
+        resamples: as for `translation_scores`.
+    """
+    if task == "seq2seq":
+        return translation_scores(found, expected, language=language, resamples=resamples)
+    return class_scores(found, expected, resamples=resamples)
 
 
-def keep_scores(path: Path, scores: dict[str, float]) -> None:
+def compare_bundles(
+    first: Any, second: Any, examples: Examples, *, language: str | None = None, **options: Any
+) -> dict[str, Pair]:
+    """Score two bundles on the same examples, and say how sure the difference is.
+
+    Args:
+        first: a pipeline, from `kzoo.load`.
+        second: another one, of the same task.
+        examples: inputs, and what should come out.
+        language: as for `translation_scores`.
+        **options: of the pipelines, such as `batch_size` and `num_beams`.
+
+    Raises:
+        KzooError: the bundles are for different tasks, or for one that has no scores here.
+    """
+    if first.task != second.task:
+        raise KzooError(
+            f"'{first.name}' is for the task '{first.task}' and '{second.name}' for '{second.task}': only bundles of "
+            "one task can be compared."
+        )
+    one, other = (answers(pipeline, examples.inputs, **options) for pipeline in (first, second))
+    if first.task == "seq2seq":
+        return compare_translations(one, other, examples.targets, language=language)
+    return compare_classes(one, other, examples.targets)
+
+
+def keep_scores(path: Path, scores: Mapping[str, Score]) -> None:
     """Write scores into a bundle's manifest."""
     manifest = Bundle.open(path).manifest
-    manifest.metrics = {**manifest.metrics, **scores}
+    manifest.metrics = {**manifest.metrics, **{name: score.value for name, score in scores.items()}}
     write(path / MANIFEST_FILE, manifest.model_dump_json(indent=1, exclude_none=True) + "\n")
-
-
-def _class_scores(predicted: list[str], expected: list[str]) -> dict[str, float]:
-    from sklearn.metrics import accuracy_score, f1_score
-
-    return {
-        "accuracy": float(accuracy_score(expected, predicted)),
-        "macro_f1": float(f1_score(expected, predicted, average="macro")),
-    }
-
-
-def _translation_scores(predicted: list[str], expected: list[str]) -> dict[str, float]:
-    import sacrebleu
-
-    references: Any = [expected]
-    return {
-        "bleu": float(sacrebleu.corpus_bleu(predicted, references).score),
-        "chrf": float(sacrebleu.corpus_chrf(predicted, references).score),
-    }

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kzoo.errors import KzooError, MissingDependencyError
-from kzoo.recipes.config import Recipe, load_recipe
+from kzoo.recipes.config import AlignedData, Recipe, load_recipe
 from kzoo.recipes.directory import OnEpoch, Progress, RunDirectory, open_run, runs_home, write
 from kzoo.recipes.parts import Parts, load_parts
 
@@ -77,6 +77,7 @@ def run(
     path = Path(recipe_path)
     recipe = load_recipe(path, overrides)
     _check_packages(recipe)
+    language = _language(recipe)
     if publish:
         _check_shelf(path.parent)
     parts = load_parts(recipe, path.parent)
@@ -97,7 +98,7 @@ def run(
         directory.say(f"Going on after epoch {resumed_after} of {recipe.training.epochs}.")
     try:
         silent = progress is None or on_epoch is not None
-        metrics = _train_and_export(model, recipe, parts, directory, silent, on_epoch)
+        metrics = _train_and_export(model, recipe, parts, directory, silent, on_epoch, language)
         if publish:
             _publish(recipe, directory, metrics, path.parent)
             directory.say(f"Published in {path.parent}")
@@ -123,22 +124,27 @@ def _train_and_export(
     directory: RunDirectory,
     silent: bool,
     on_epoch: OnEpoch | None,
+    language: str | None,
 ) -> dict[str, Any]:
     from kzoo.export import to_bundle
     from kzoo.recipes.card import draw_curve
-    from kzoo.recipes.evaluation import evaluate_bundle, keep_scores, score
+    from kzoo.recipes.evaluation import answers, keep_scores, measure
     from kzoo.recipes.fitting import train
+    from kzoo.runtime import load
 
     directory.say(f"{recipe.model.name}: {model.count_params():,} parameters, {len(parts.train):,} examples.")
     best = train(model, recipe, parts, directory, _verbosity(silent), on_epoch)
     rows = directory.history()
     draw_curve(rows, best, directory.curve)
-    batch_size, wanted = recipe.training.batch_size, recipe.export
-    found: list[dict[str, float]] = []
+    wanted = recipe.export
+    beams = recipe.evaluation.num_beams
+    options = {"batch_size": recipe.training.batch_size, **({"num_beams": beams} if beams else {})}
+    found: list[list[str]] = []
 
     def metric(pipeline: Any) -> float:
-        found.append(score(pipeline, parts.test, batch_size))
-        return found[-1][recipe.metric]
+        found.append(answers(pipeline, parts.test.inputs, **options))
+        scores = measure(recipe.task, found[-1], parts.test.targets, language=language, resamples=0)
+        return scores[recipe.metric].value
 
     report = to_bundle(
         model,
@@ -152,16 +158,17 @@ def _train_and_export(
         progress=directory.log,
     )
     directory.say(f"Exported: {report}")
-    if found:
-        measured = found[-1]
-        keep_scores(directory.bundle, measured)
-    else:
-        measured = evaluate_bundle(directory.bundle, parts.test, batch_size)
+    said = found[-1] if found else answers(load(directory.bundle), parts.test.inputs, **options)
+    measured = measure(recipe.task, said, parts.test.targets, language=language)
+    keep_scores(directory.bundle, measured)
     scores = {name: measured[name] for name in (recipe.metric, *measured)}
-    shown = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+    shown = ", ".join(f"{name} {score}" for name, score in scores.items())
     directory.say(f"On {len(parts.test):,} test examples: {shown}.")
     return {
-        "scores": scores,
+        "scores": {name: score.value for name, score in scores.items()},
+        "margins": {name: score.margin for name, score in scores.items()},
+        "signatures": {name: score.signature for name, score in scores.items() if score.signature},
+        "num_beams": beams,
         "epoch": best,
         "seconds": round(sum(row["seconds"] for row in rows), 3),
         "parameters": model.count_params(),
@@ -205,7 +212,7 @@ def _check_packages(recipe: Recipe) -> None:
         MissingDependencyError: naming it.
     """
     needed = ["keras", "sklearn", "matplotlib", "kzoo.export"]
-    for module in [*needed, "sacrebleu"] if recipe.task == "seq2seq" else needed:
+    for module in [*needed, "sacrebleu", "sacremoses"] if recipe.task == "seq2seq" else needed:
         try:
             importlib.import_module(module)
         except MissingDependencyError:
@@ -214,6 +221,30 @@ def _check_packages(recipe: Recipe) -> None:
             raise MissingDependencyError(
                 f"Training by a recipe needs {error.name}: pip install 'kzoo[train,export]'."
             ) from error
+
+
+def _language(recipe: Recipe) -> str | None:
+    """Return the language that translations are in, if it is known and Moses knows it.
+
+    Raises:
+        KzooError: it is not, but the recipe says that it is, or its metric needs it.
+    """
+    if recipe.task != "seq2seq":
+        return None
+    from kzoo.recipes.moses import language_of, moses
+    from kzoo.recipes.scores import MOSES_BLEU
+
+    language = recipe.evaluation.language
+    if language is not None:
+        moses([], language)
+    elif isinstance(recipe.data, AlignedData):
+        language = language_of((recipe.data.test or recipe.data.train)[1])
+    if language is None and recipe.metric == MOSES_BLEU:
+        raise KzooError(
+            f"evaluation.metric = {MOSES_BLEU}: the target file's name does not tell its language. Say it: "
+            'evaluation.language = "de".'
+        )
+    return language
 
 
 def _environment(command: str) -> dict[str, Any]:

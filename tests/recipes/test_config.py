@@ -72,6 +72,7 @@ def test_the_data_says_the_task(load):
         ("model.vocab_size=100", "set text.vocab_size instead"),
         ("model.labels=['a']", "model.labels follows from the data"),
         ("evaluation.metric=bleu", "this task is measured in accuracy and macro_f1"),
+        ("evaluation.language=de", "evaluation.language is for translations"),
         ("evaluation.metric=acuracy", "evaluation.metric: Input should be 'accuracy'"),
         ("name=../topic", "name: String should match pattern"),
         ("model={}", "model.name: the field is missing"),

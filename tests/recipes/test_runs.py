@@ -156,7 +156,7 @@ def test_texts_to_a_published_bundle(mood, tmp_path):
     published.verify()
 
     card = (mood.parent / "README.md").read_text(encoding="utf-8")
-    accuracy = f"{result.scores['accuracy']:.2%}"
+    accuracy = f"{result.scores['accuracy']:.2%} ± "
     for part in (
         "# mood",
         "glad.",
@@ -315,9 +315,15 @@ def test_texts_to_texts(shelf):
         (shelf / f"{name}.src").write_text("\n".join(part) + "\n", encoding="utf-8")
         (shelf / f"{name}.tgt").write_text("\n".join(translated) + "\n", encoding="utf-8")
     (shelf / "recipe.toml").write_text(PAIRS, encoding="utf-8")
-    result = kzoo.recipes.run(shelf / "recipe.toml")
-    assert list(result.scores) == ["bleu", "chrf"]
+    overrides = ["evaluation.num_beams=2", "evaluation.language=de"]
+    result = kzoo.recipes.run(shelf / "recipe.toml", overrides=overrides, publish=True)
+    assert list(result.scores) == ["bleu", "chrf", "ter", "bleu_lowercased_tokenized"]
     assert result.scores["bleu"] > 80
+    card = (shelf / "README.md").read_text(encoding="utf-8")
+    assert f"| bleu | {result.scores['bleu']:.1f} ± " in card
+    assert "with 2 beams" in card
+    assert "tok:13a" in card
+    assert "moses:lc.norm.tok.de" in card
     translate = kzoo.load(result.bundle)
     assert translate("old cat hears small bird often")["translation"] == "alt katze hört klein vogel oft"
 
