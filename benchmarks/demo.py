@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
-from pathlib import Path
 
+from readme import ROOT, replace_block
 from rich.console import Console
 
 from kzoo.data import digits
 from kzoo.recipes.demo import DemoResult, run_demo, table_rows
 
-ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "images" / "demo.png"
 
 
@@ -32,18 +30,9 @@ def block(result: DemoResult) -> str:
 def main() -> None:
     """Run the demo, and replace the block."""
     result = run_demo(Console())
-    readme = ROOT / "README.md"
-    text, count = re.subn(
-        r"(?<=<!-- demo:begin -->\n).*?(?=<!-- demo:end -->)",
-        lambda match: f"{block(result)}\n",
-        readme.read_text(encoding="utf-8"),
-        flags=re.DOTALL,
-    )
-    if count != 1:
-        raise SystemExit("README.md lacks its marks, <!-- demo:begin --> and <!-- demo:end -->.")
+    replace_block("demo", block(result))
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(result.picture, PICTURE)
-    readme.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ Seconds, size and nodes of BERT-base with `last_hidden_state` alone, millisecond
 CPU, and int8 against float32, all with random weights. PYTHON is that of an environment with the peers, which
 `benchmarks/peers/export_with_optimum.py` says how to make. Each export has a process of its own; then all graphs of
 a model are run by one ONNX Runtime, in turn, in an order drawn anew for each turn. Ratios are medians over turns.
-`--with-keras` adds Keras' own export, which takes minutes.
+Short runs, which waver, get more turns. `--with-keras` adds Keras' own export, which takes minutes; `--write` puts
+the table into the README.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from readme import replace_block
 
 from kzoo.errors import KzooError
 
@@ -37,6 +39,9 @@ PACKAGES = ("kzoo", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime-gpu",
 VARIANTS = {"bert": "bert_base", "vit": "vit_base_patch16_224"}
 RAW, OPTIMIZED = "Optimum", "Optimum + optimizer"
 ANYWHERE, ON_CPUS = "kzoo", "kzoo, target='cpu'"
+
+# A run of so many milliseconds tells enough in a turn.
+LONG = 400
 
 Arrays = dict[str, np.ndarray]
 Times = dict[str, list[float]]
@@ -162,15 +167,20 @@ def feed(session: onnxruntime.InferenceSession, batch: Arrays) -> Arrays:
 def measure(sessions: dict[str, onnxruntime.InferenceSession], batch: Arrays, turns: int) -> Times:
     """Return the milliseconds of each graph in each turn."""
     feeds = {name: feed(session, batch) for name, session in sessions.items()}
-    times: Times = {name: [] for name in sessions}
     rng = np.random.default_rng(0)
-    for turn in range(turns + 2):
+
+    def turn() -> dict[str, float]:
+        spent = {}
         for name in rng.permutation(list(sessions)):
             started = time.perf_counter()
             sessions[name].run(None, feeds[name])
-            if turn >= 2:  # the first two warm up
-                times[name].append(1e3 * (time.perf_counter() - started))
-    return times
+            spent[name] = 1e3 * (time.perf_counter() - started)
+        return spent
+
+    turn()
+    wanted = turns * max(1, min(8, round(LONG / max(turn().values()))))
+    found = [turn() for _ in range(wanted)]
+    return {name: [spent[name] for spent in found] for name in sessions}
 
 
 def ratio(times: Times, ours: str, peer: str) -> float:
@@ -281,10 +291,22 @@ def export_int8(path: pathlib.Path) -> str | None:
     return None
 
 
-def print_rows(rows: list[Row]) -> None:
-    """Print rows of the table as they come."""
-    for row in rows:
-        print(f"| {' | '.join(row)} |", flush=True)
+class Table:
+    """The table's lines, printed as they come."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.say("| what | kzoo | peer | ratio | bar |\n|---|---:|---|---:|---|")
+
+    def say(self, line: str) -> None:
+        """Add a line."""
+        self.lines.append(line)
+        print(line, flush=True)
+
+    def add(self, rows: list[Row]) -> None:
+        """Add rows."""
+        for row in rows:
+            self.say(f"| {' | '.join(row)} |")
 
 
 def latencies(
@@ -317,7 +339,8 @@ def footnote(threads: int, turns: int, peers: dict[str, str]) -> str:
         except ModuleNotFoundError:
             continue
     return (
-        f"On {datetime.date.today()}, {processor()}, {threads} threads, {turns} turns; {', '.join(installed)}; "
+        f"On {datetime.date.today()}, {processor()}, {threads} threads, {turns} turns at least; "
+        f"{', '.join(installed)}; "
         f"peers: {', '.join(f'{name} {number}' for name, number in peers.items())}."
     )
 
@@ -344,29 +367,33 @@ def main() -> None:
     parser.add_argument("--with-keras", action="store_true", help="time Keras' own export too")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of ONNX Runtime")
     parser.add_argument("--turns", type=int, default=21, help="how often each graph is timed for each shape")
+    parser.add_argument("--write", action="store_true", help="put the table into the README")
     options = parser.parse_args()
-    print("| what | kzoo | peer | ratio | bar |\n|---|---:|---|---:|---|", flush=True)
+    table = Table()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         peer = export_with_optimum(options.peers_python, "bert", folder)
         ours = apart(export_with_kzoo, "bert", str(folder / "bert.onnx"))
         keras = apart(export_with_keras, str(folder / "keras.onnx")) if options.with_keras else None
-        print_rows(export_rows(folder, ours, peer, keras))
+        table.add(export_rows(folder, ours, peer, keras))
         apart(export_with_kzoo, "bert", str(folder / "bert_cpu.onnx"), "cpu")
         refused = export_int8(folder / "bert_int8.onnx")
         times, cosine = latencies("bert", folder, options.threads, options.turns, refused is None)
-        print_rows(latency_rows("BERT-base ", times))
+        table.add(latency_rows("BERT-base ", times))
         if cosine is not None:
-            print_rows(int8_rows(times, cosine))
+            table.add(int8_rows(times, cosine))
         else:
-            print_rows([("int8, BERT-base", f"not measured: {refused}", "", "", "")])
+            table.add([("int8, BERT-base", f"not measured: {refused}", "", "", "")])
         gc.collect()
         export_with_optimum(options.peers_python, "vit", folder)
         apart(export_with_kzoo, "vit", str(folder / "vit.onnx"))
         apart(export_with_kzoo, "vit", str(folder / "vit_cpu.onnx"), "cpu")
         times, _ = latencies("vit", folder, options.threads, options.turns, int8=False)
-        print_rows(latency_rows("ViT-B/16, ", times))
-    print(f"\n{footnote(options.threads, options.turns, peer['versions'])}")
+        table.add(latency_rows("ViT-B/16, ", times))
+    table.add([("float16, BERT-base (32, 128) on a GPU", "not measured: none at hand", "", "", "at most 1")])
+    table.say(f"\n{footnote(options.threads, options.turns, peer['versions'])}")
+    if options.write:
+        replace_block("export", "\n".join(table.lines))
 
 
 if __name__ == "__main__":
