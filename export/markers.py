@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from kzoo.export.editing import OWN_DOMAIN, RUNTIME_DOMAIN
 from kzoo.export.origins import Origins, static_shape
-from kzoo.layers import Attention
+from kzoo.layers import Attention, attention
 
 _PREFIX = "kzoo:"
 
@@ -109,6 +109,7 @@ class _Tracer:
         yield keras.layers.MultiHeadAttention, "_compute_attention", self.multi_head_attention
         yield keras.layers.EinsumDense, "call", self.einsum_dense
         yield Attention, "_attend", self.attention
+        yield attention, "rotate", self.rotate
 
     def here(self, *tensors: Any, dtype: Any = tf.float32) -> bool:
         """Return whether tensors belong to the outermost graph, and are of that dtype and of known rank."""
@@ -250,9 +251,24 @@ class _Tracer:
         def attend(layer: Attention, query: Any, keys: Any, values: Any, bias: Any, training: bool) -> Any:
             if not self.can_attend(query, keys, values, bias):
                 return original(layer, query, keys, values, bias, training)
+            # The node does not tell its weights: they are computed beside it.
+            if (recorded := layer.recorder()) is not None:
+                recorded.append(layer.attention_weights(query, keys, bias))
             return self.attend(query, keys, values, bias, layer.scale)
 
         return attend
+
+    def rotate(self, original: Any) -> Any:
+        """Mark what turns queries or keys by their positions."""
+
+        def rotate(x: Any, rotation: tuple[Any, Any]) -> Any:
+            if not self.here(x, *rotation) or None in {x.shape[1], x.shape[3]}:
+                return original(x, rotation)
+            attributes = {"num_heads": x.shape[1], "head_dim": x.shape[3]}
+            attributes |= {"shared": int(rotation[0].shape[0] == 1 != x.shape[0])}
+            return self.mark_alike(Marked("RotaryEmbedding", OWN_DOMAIN, attributes), [x, *rotation])
+
+        return rotate
 
     def multi_head_attention(self, original: Any) -> Any:
         """Mark that of Keras' own layer, and of those that inherit from it."""
@@ -321,20 +337,21 @@ class _Tracer:
         if not isinstance(scale, float) or not self.can_attend(queries, turned_keys, turned_values, bias):
             return None
         attended = self.attend(queries, turned_keys, turned_values, bias, scale)
-        return keras.ops.reshape(attended, (-1, keras.ops.shape(attended)[1], *values.shape[2:]))
+        heads = (query.shape[2], values.shape[3])
+        return keras.ops.reshape(attended, (-1, keras.ops.shape(attended)[1], *heads))
 
     def can_attend(self, query: Any, keys: Any, values: Any, bias: Any) -> bool:
         """Return whether tensors (batch, num_heads, length, head_dim) are what the runtime's operator takes."""
         given = [query, keys, values] if bias is None else [query, keys, values, bias]
         if not self.here(*given) or any(tensor.shape.rank != 4 for tensor in given):
             return False
-        heads = {tensor.shape[1] for tensor in given[:3]}
-        return len(heads) == 1 and None not in {*heads, query.shape[3], values.shape[3]}
+        sizes = [*(tensor.shape[1] for tensor in given[:3]), query.shape[3], values.shape[3]]
+        return None not in sizes and sizes[1] == sizes[2] and sizes[0] % sizes[1] == 0
 
     def attend(self, query: Any, keys: Any, values: Any, bias: Any, scale: float) -> Any:
         """Return the results of all heads side by side (batch, query_length, num_heads * head_dim)."""
-        attributes: dict[str, Any] = {"num_heads": query.shape[1], "scale": float(scale)}
-        attributes |= {"head_dim": query.shape[3], "value_dim": values.shape[3]}
+        attributes: dict[str, Any] = {"num_heads": query.shape[1], "num_key_value_heads": keys.shape[1]}
+        attributes |= {"scale": float(scale), "head_dim": query.shape[3], "value_dim": values.shape[3]}
         given = [query, keys, values]
         if bias is not None:
             given.append(bias)

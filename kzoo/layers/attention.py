@@ -14,23 +14,23 @@ from keras import ops
 from kzoo.layers.dense import Dense
 from kzoo.layers.rotary import rotate
 
-_recorded: contextvars.ContextVar[list[Any] | None] = contextvars.ContextVar(
+_recorder: contextvars.ContextVar[tuple[list[Any], Any] | None] = contextvars.ContextVar(
     "attention_weights", default=None
 )
 
 
 @contextlib.contextmanager
-def record_attention() -> Iterator[list[Any]]:
-    """Collect the attention weights of every `Attention` that runs inside the block, in order.
+def record_attention(only: Attention | None = None) -> Iterator[list[Any]]:
+    """Collect the attention weights of every `Attention` that runs inside the block, in order, or of one of them.
 
     Yields a list that fills with tensors (batch, num_heads, query_length, key_length), one a layer.
     """
     weights: list[Any] = []
-    token = _recorded.set(weights)
+    token = _recorder.set((weights, only))
     try:
         yield weights
     finally:
-        _recorded.reset(token)
+        _recorder.reset(token)
 
 
 class KeyValueCache:
@@ -159,6 +159,20 @@ class Attention(keras.layers.Layer):
 
     def _attend(self, query: Any, keys: Any, values: Any, bias: Any, training: bool) -> Any:
         """Return the heads' results side by side (batch, query_length, num_heads * head_dim)."""
+        weights = self.attention_weights(query, keys, bias)
+        if (recorded := self.recorder()) is not None:
+            recorded.append(weights)
+        weights = self.dropout(weights, training=training)
+        attended = self._ungrouped(ops.matmul(self._grouped(weights), values), query)
+        return self._merge_heads(attended)
+
+    def recorder(self) -> list[Any] | None:
+        """Return the list of the `record_attention` that this runs inside of, if it is recorded."""
+        found = _recorder.get()
+        return found[0] if found is not None and found[1] in (None, self) else None
+
+    def attention_weights(self, query: Any, keys: Any, bias: Any) -> Any:
+        """Return how much each query takes of each key (batch, num_heads, query_length, key_length)."""
         if self.scale != 1.0:
             query = query * self.scale
         scores = self._ungrouped(ops.matmul(self._grouped(query), ops.transpose(keys, (0, 1, 3, 2))), query)
@@ -166,12 +180,7 @@ class Attention(keras.layers.Layer):
         scores = ops.cast(scores, "float32")
         if bias is not None:
             scores = scores + bias
-        weights = ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
-        if (recorded := _recorded.get()) is not None:
-            recorded.append(weights)
-        weights = self.dropout(weights, training=training)
-        attended = self._ungrouped(ops.matmul(self._grouped(weights), values), query)
-        return self._merge_heads(attended)
+        return ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
 
     def _can_fuse(self, training: bool) -> bool:
         # torch's fused kernel takes half the time of the products one by one; the other backends have none on CPUs,
@@ -181,7 +190,7 @@ class Attention(keras.layers.Layer):
             keras.backend.backend() == "torch"
             and self.num_key_value_heads == self.num_heads
             and self.compute_dtype == "float32"
-            and _recorded.get() is None
+            and self.recorder() is None
             and not (training and self.dropout.rate)
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from kzoo.layers import Attention, KeyValueCache
+from kzoo.layers import Attention, KeyValueCache, record_attention
 from kzoo.models.backbone import InputSpec
 from kzoo.models.base import TransformerModel
 
@@ -87,6 +87,13 @@ def _caches(inputs: Tensors, num_layers: int, kind: str = "") -> list[KeyValueCa
         KeyValueCache(ops.take(keys, beam_idx, axis=0), ops.take(values, beam_idx, axis=0))
         for keys, values in _pairs(inputs, num_layers, kind)
     ]
+
+
+def _over_heads(weights: Any, inputs: Tensors) -> Any:
+    """Return the mean over heads, a row for each target, of weights whose rows are sources."""
+    mean = ops.mean(ops.cast(weights, "float32"), axis=1)
+    length = ops.shape(inputs["decoder_input_ids"])[1]
+    return ops.reshape(mean, (-1, length, ops.shape(inputs["attention_mask"])[1]))
 
 
 def _present(pairs: list[tuple[Any, Any]], kind: str = "") -> Tensors:
@@ -169,17 +176,24 @@ def _decoder_step(model: TransformerModel) -> Graph:
     """One graph for the first target token and for each later one: an empty past is the first step.
 
     Each source serves as many targets, its beams, one after another: what they attend to is there once.
+    `cross_attention` (batch*beams, decoder_sequence, sequence) says where in the source they look: the mean over the
+    heads of the last layer but one, whose is the closest to what people align (Garg et al., 2019, section 3.1).
     """
 
     blocks = model.backbone.decoder_blocks
+    aligned = blocks[-2 if len(blocks) > 1 else -1].cross_attention
 
     def step(inputs: Tensors) -> Tensors:
         caches = _caches(inputs, len(blocks), ".decoder")
         memories = _pairs(inputs, len(blocks), ".encoder")
         sources = ops.shape(inputs["attention_mask"])[0]
-        states = model.backbone.decode(inputs, memories, caches, memory_batch=sources)["last_hidden_state"]
+        with record_attention(aligned) as weights:
+            states = model.backbone.decode(inputs, memories, caches, memory_batch=sources)[
+                "last_hidden_state"
+            ]
         present = _present([(cache.keys, cache.values) for cache in caches], ".decoder")
-        return {**_next_tokens(model, states, inputs), **present}
+        attended = {"cross_attention": _over_heads(weights[0], inputs)}
+        return {**_next_tokens(model, states, inputs), **attended, **present}
 
     cross_attentions = [block.cross_attention for block in blocks]
     specs = {

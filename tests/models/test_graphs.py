@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import kzoo
+from kzoo.layers import record_attention
 from kzoo.models.graphs import Graph, bare_graph, serving_graphs
 from tests.models.tiny import FAMILIES, make_inputs, outputs, shaken, tiny
 
@@ -149,6 +150,34 @@ def test_beams_share_what_they_translate(family):
     got = run(graphs["decoder"], {**feeds, **first, **caches, **rest})
     expected = whole[:, 1:]
     np.testing.assert_allclose(got["log_probs"], expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("family", CARRIERS["seq2seq"])
+def test_a_decoder_says_where_it_looks(family):
+    """With two targets for each source: the weights that the whole model has, the mean over the heads of one layer."""
+    model = shaken(tiny(family, task="seq2seq", num_decoder_layers=3))
+    inputs = make_inputs(model)
+    source = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    targets = np.random.default_rng(5).integers(0, 300, (6, 4)).astype("int32")
+    with record_attention(model.backbone.decoder_blocks[1].cross_attention) as recorded:
+        outputs(
+            model, {**{n: np.repeat(v, 2, axis=0) for n, v in source.items()}, "decoder_input_ids": targets}
+        )
+    graphs = serving_graphs(model)
+    feeds = {
+        "decoder_input_ids": targets,
+        "beam_idx": np.zeros(6, "int64"),
+        "logits_to_keep": np.array(1),
+        "top_k": np.array(1),
+        "attention_mask": source["attention_mask"],
+        **past_of(run(graphs["encoder"], source)),
+        **empty_caches(graphs["decoder"], 1),
+    }
+    got = run(graphs["decoder"], feeds)["cross_attention"]
+    np.testing.assert_allclose(got.sum(axis=-1), 1.0, atol=1e-5)
+    expected = keras.ops.convert_to_numpy(recorded[0]).mean(axis=1)
+    assert expected.std() > 1e-3
+    np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_masks_are_filled_as_the_whole_model_fills_them():
