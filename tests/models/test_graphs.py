@@ -154,7 +154,7 @@ def test_beams_share_what_they_translate(family):
 
 @pytest.mark.parametrize("family", CARRIERS["seq2seq"])
 def test_a_decoder_says_where_it_looks(family):
-    """With two targets for each source: the weights that the whole model has, the mean over the heads of one layer."""
+    """Two targets for each source: the weights that the whole model has, the mean over the heads of one layer."""
     model = shaken(tiny(family, task="seq2seq", num_decoder_layers=3))
     inputs = make_inputs(model)
     source = {name: inputs[name] for name in ("input_ids", "attention_mask")}
