@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import os
 import pathlib
 import tempfile
@@ -12,10 +11,12 @@ import warnings
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from kzoo import __version__
+from kzoo.commands.prediction import predict
+from kzoo.commands.scoring import compare, evaluate
+from kzoo.commands.terminal import AsJson, BundlePath, Device, console, errors, print_json
 from kzoo.errors import KzooError
 
 if TYPE_CHECKING:
@@ -23,13 +24,6 @@ if TYPE_CHECKING:
 
 # TensorFlow's notes say nothing that a user of this command could act on.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-console = Console()
-errors = Console(stderr=True, highlight=False)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-BundlePath = Annotated[pathlib.Path, typer.Argument(help="Folder of a bundle.")]
-Device = Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="Where to run.")]
 
 
 class _Commands(TyperGroup):
@@ -84,7 +78,7 @@ def list_(
 
     entries = [describe(name) for name in names]
     if as_json:
-        _print_json([dataclasses.asdict(entry) for entry in entries])
+        print_json([dataclasses.asdict(entry) for entry in entries])
         return
     width = max(len(entry.name) for entry in entries)
     typer.echo(f"{'model':{width}}  {'parameters':>13}  GFLOPs  {'input':13}  weights' licence")
@@ -109,7 +103,7 @@ def show(
 
     summary = summarize(model, task)
     if as_json:
-        _print_json(dataclasses.asdict(summary))
+        print_json(dataclasses.asdict(summary))
         return
     typer.echo(draw(summary))
 
@@ -136,7 +130,7 @@ def train(
         progress=lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True),
     )
     if as_json:
-        _print_json(
+        print_json(
             {"directory": str(result.directory), "bundle": str(result.bundle), "scores": result.scores}
         )
         return
@@ -211,14 +205,14 @@ def export(
             report = exporter.to_bundle(loaded, output, name=name, **options)
     if form == "triton":
         if as_json:
-            _print_json({"folders": folders})
+            print_json({"folders": folders})
             return
         for folder in folders:
             typer.echo(folder)
         return
     if as_json:
         totals = {name: getattr(report, name) for name in ("largest_difference", "size_bytes", "seconds")}
-        _print_json({**dataclasses.asdict(report), **totals})
+        print_json({**dataclasses.asdict(report), **totals})
         return
     typer.echo(str(report))
 
@@ -237,7 +231,7 @@ def verify(bundle: BundlePath, device: Device = "auto", as_json: AsJson = False)
             role: {name: dataclasses.asdict(difference) for name, difference in outputs.items()}
             for role, outputs in found.items()
         }
-        _print_json(
+        print_json(
             {
                 "name": pipeline.name,
                 "device": pipeline.device,
@@ -268,38 +262,13 @@ def graph(
     with errors.status("loading"):
         graphs = {role: inspect(file, device) for role, file in graph_files(path).items()}
     if as_json:
-        _print_json({role: contents.as_dict() for role, contents in graphs.items()})
+        print_json({role: contents.as_dict() for role, contents in graphs.items()})
         return
     typer.echo("\n\n".join(contents.draw(role) for role, contents in graphs.items()))
 
 
-@app.command()
-def predict(
-    bundle: BundlePath,
-    inputs: Annotated[list[str] | None, typer.Argument(help="Texts, or paths of images.")] = None,
-    file: Annotated[pathlib.Path | None, typer.Option(help="Take inputs from a file, one a line.")] = None,
-    top_k: Annotated[int | None, typer.Option(min=1, help="How many labels to give.")] = None,
-    device: Device = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Run a bundle on texts or images."""
-    import kzoo
-
-    items = [*(inputs or []), *(_read_lines(file) if file is not None else [])]
-    if not items:
-        raise KzooError("There is nothing to predict: give texts, paths of images, or --file.")
-    pipeline = kzoo.load(bundle, device=device)
-    options = {"top_k": top_k} if top_k is not None else {}
-    try:
-        results = pipeline(items, **options)
-    except TypeError:
-        raise KzooError(f"--top-k does not apply to the task '{pipeline.task}'.") from None
-    results = _plain(results)
-    if as_json:
-        _print_json(results)
-        return
-    for item, result in zip(items, results, strict=True):
-        typer.echo(f"{item}\t{_one_line(result)}")
+for command in (predict, evaluate, compare):
+    app.command()(command)
 
 
 @app.command()
@@ -398,29 +367,6 @@ def _read_lines(path: pathlib.Path) -> list[str]:
     except UnicodeDecodeError:
         raise KzooError(f"'{path}' is not UTF-8 text.") from None
     return [line for line in lines if line.strip()]
-
-
-def _plain(results: Any) -> Any:
-    """Return results as JSON can hold them."""
-    if hasattr(results, "tolist"):
-        return results.tolist()
-    if isinstance(results, dict):
-        return {key: _plain(value) for key, value in results.items()}
-    return [_plain(value) for value in results] if isinstance(results, list) else results
-
-
-def _one_line(result: Any) -> str:
-    if isinstance(result, dict):
-        return "\t".join(
-            f"{value:.4f}" if isinstance(value, float) else str(value) for value in result.values()
-        )
-    if isinstance(result, list) and result and isinstance(result[0], dict):
-        return "  ".join(_one_line(part).replace("\t", " ") for part in result)
-    return json.dumps(result)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, default=str, ensure_ascii=False, indent=1))
 
 
 def _escape(text: str) -> str:

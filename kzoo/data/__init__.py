@@ -4,7 +4,7 @@ from kzoo.data.augmentation import Augmentation, augment
 from kzoo.data.examples import Examples, class_names, split
 from kzoo.data.images import digits, read_image_folder, read_npz
 from kzoo.data.locations import locate
-from kzoo.data.readers import read_pairs, read_table, table_format
+from kzoo.data.readers import read_pairs, read_table, read_text, table_format
 
 __all__ = [
     "Augmentation",
@@ -17,6 +17,7 @@ __all__ = [
     "read_npz",
     "read_pairs",
     "read_table",
+    "read_text",
     "split",
     "table_format",
 ]

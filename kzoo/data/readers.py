@@ -131,7 +131,13 @@ def _missing(column: Column, row: Mapping[Column, str]) -> str:
     return f"column '{column}'.{did_you_mean(column, map(str, row))}"
 
 
-def _content(file: Path) -> str:
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Return what a UTF-8 file says, plain or with `.gz`, without a byte order mark.
+
+    Raises:
+        KzooError: naming the file, and the line where bytes are not UTF-8.
+    """
+    file = Path(path)
     try:
         data = file.read_bytes()
         if file.suffix == ".gz":
@@ -147,9 +153,14 @@ def _content(file: Path) -> str:
         raise KzooError(
             f"{file}, line {line}: byte {data[error.start]:#04x} is not UTF-8. Save the file as UTF-8."
         ) from None
+    return content.removeprefix("\ufeff")
+
+
+def _content(file: Path) -> str:
+    content = read_text(file)
     if not content.strip():
         raise KzooError(f"{file} is empty.")
-    return content.removeprefix("\ufeff")
+    return content
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:

@@ -81,15 +81,24 @@ def compare_bundles(
     Raises:
         KzooError: the bundles are for different tasks, or for one that has no scores here.
     """
+    check_same_task(first, second)
+    one, other = (answers(pipeline, examples.inputs, **options) for pipeline in (first, second))
+    if first.task == "seq2seq":
+        return compare_translations(one, other, examples.targets, language=language)
+    return compare_classes(one, other, examples.targets)
+
+
+def check_same_task(first: Any, second: Any) -> None:
+    """Refuse two pipelines that cannot be compared.
+
+    Raises:
+        KzooError: they are for different tasks.
+    """
     if first.task != second.task:
         raise KzooError(
             f"'{first.name}' is for the task '{first.task}' and '{second.name}' for '{second.task}': only bundles of "
             "one task can be compared."
         )
-    one, other = (answers(pipeline, examples.inputs, **options) for pipeline in (first, second))
-    if first.task == "seq2seq":
-        return compare_translations(one, other, examples.targets, language=language)
-    return compare_classes(one, other, examples.targets)
 
 
 def keep_scores(path: Path, scores: Mapping[str, Score]) -> None:

@@ -11,24 +11,10 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 import kzoo
-from kzoo.cli import app
 from tests import bundles
-
-
-def kzoo_command(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="kzoo")
-
-
-def assert_mistake(result: Result, *words: str) -> None:
-    assert result.exit_code == 1
-    assert result.stdout == ""
-    assert result.stderr.startswith("error: ")
-    assert "Traceback" not in result.stderr
-    for word in words:
-        assert word in result.stderr
+from tests.cli.commands import assert_mistake, kzoo_command
 
 
 @pytest.fixture(scope="module")
