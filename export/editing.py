@@ -34,8 +34,10 @@ class GraphEditor:
         self.proto = proto
         self.nodes = list(proto.graph.node)
         self.unfused: list[str] = []
+        self.packed: set[str] = set()  # masks whose padding is left out
         self._weights = dict(weights)
         self._shapes = shapes
+        self._parts: dict[str, tuple[str, ...]] = {}
         self._constants = {tensor.name: tensor for tensor in proto.graph.initializer}
         # What the body of a loop reads must stay as well.
         self.outputs = {value.name for value in proto.graph.output} | _read_inside(self.nodes)
@@ -72,10 +74,20 @@ class GraphEditor:
         """Return what is known of a tensor's shape."""
         return self._shapes.get(tensor)
 
+    def note_shape(self, tensor: str, shape: list[int | None] | None) -> None:
+        """Remember what is known of the shape of a tensor that was added."""
+        if shape is not None:
+            self._shapes[tensor] = shape
+
     def value(self, tensor: str) -> np.ndarray | None:
         """Return a constant's value."""
         found = self._constants.get(tensor)
         return None if found is None else onnx.numpy_helper.to_array(found)
+
+    def scalar(self, tensor: str) -> Any:
+        """Return the number that a constant of one element holds; None if the tensor is no such constant."""
+        value = self.value(tensor)
+        return None if value is None or value.size != 1 else value.item()
 
     def constant(self, name: str, value: Any, dtype: str = "int64") -> str:
         """Return the name of a constant, made unless it is there."""
@@ -144,6 +156,7 @@ class GraphEditor:
     def pack(self, names: tuple[str, ...]) -> str:
         """Return the name of one weight that holds others side by side along their last axis."""
         packed = "+".join(names)
+        self._parts[packed] = names
         if packed not in self._weights:
             self._weights[packed] = tuple(index for name in names for index in self._weights[name])
             sizes = self.weight_shape(names[0])
@@ -151,6 +164,10 @@ class GraphEditor:
             dtype = self._inputs[names[0]].type.tensor_type.elem_type
             self._inputs[packed] = onnx.helper.make_tensor_value_info(packed, dtype, sizes)
         return packed
+
+    def parts(self, packed: str) -> tuple[str, ...]:
+        """Return the names of the weights that a packed one holds."""
+        return self._parts[packed]
 
     def finish(self) -> dict[str, tuple[int, ...]]:
         """Write the graph back without what nobody reads, and return the weights that it still takes."""
@@ -206,6 +223,24 @@ def _read_inside(nodes: Iterable[onnx.NodeProto]) -> set[str]:
         names.update(name for node in body.node for name in node.input)
         names.update(value.name for value in body.output)
     return names
+
+
+def new_node(
+    operation: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: Any
+) -> onnx.NodeProto:
+    """Return a node named after what it makes."""
+    return onnx.helper.make_node(operation, inputs, outputs, name=outputs[0], domain=domain, **attributes)
+
+
+def runtime_node(
+    operation: str, inputs: list[str], node: onnx.NodeProto, **attributes: Any
+) -> onnx.NodeProto:
+    """Return a node of the runtime's own domain with another's name and first output."""
+    while inputs and not inputs[-1]:
+        inputs.pop()
+    return onnx.helper.make_node(
+        operation, inputs, [node.output[0]], name=node.name, domain=RUNTIME_DOMAIN, **attributes
+    )
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:

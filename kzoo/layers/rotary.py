@@ -56,7 +56,7 @@ class RotaryScaling:
 def rotary_rotation(
     positions: Any, head_dim: int, theta: float = 10_000.0, scaling: RotaryScaling | None = None
 ) -> tuple[Any, Any]:
-    """Return the cosines and sines that `rotate` takes, float32 (batch, 1, length, head_dim) each.
+    """Return the cosines and sines that `rotate` takes, float32 (batch, length, head_dim / 2) each.
 
     Args:
         positions: int32 (batch, length), or (1, length) for positions that all rows share.
@@ -67,14 +67,15 @@ def rotary_rotation(
     frequencies = theta ** (-np.arange(0, head_dim, 2) / head_dim)
     if scaling is not None:
         frequencies = scaling.apply(frequencies)
-    # Two equal halves: a channel turns with the one half a head further on.
-    frequencies = np.concatenate([frequencies, frequencies]).astype("float32")
-    angles = ops.multiply(ops.expand_dims(ops.cast(positions, "float32"), (1, 3)), frequencies)
+    angles = ops.multiply(ops.expand_dims(ops.cast(positions, "float32"), 2), frequencies.astype("float32"))
     return ops.cos(angles), ops.sin(angles)
 
 
 def rotate(x: Any, rotation: tuple[Any, Any]) -> Any:
-    """Turn queries or keys (batch, num_heads, length, head_dim) by `rotary_rotation`'s result."""
-    cosines, sines = (ops.cast(part, x.dtype) for part in rotation)
+    """Turn queries or keys (batch, num_heads, length, head_dim) by `rotary_rotation`'s result.
+
+    A channel of the first half turns with the one half a head further on.
+    """
+    cosines, sines = (ops.expand_dims(ops.cast(part, x.dtype), 1) for part in rotation)
     first, second = ops.split(x, 2, axis=-1)
-    return x * cosines + ops.concatenate([-second, first], axis=-1) * sines
+    return ops.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=-1)
