@@ -12,31 +12,72 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common import global_state
 
 from kzoo.errors import ExportError
 from kzoo.export.conversion import convert
-from kzoo.export.handover import KERASHUB_UTILS, REQUEST, RESULT, WEIGHTS, Request
+from kzoo.export.handover import KERASHUB_UTILS, REQUEST, RESULT, Request
 from kzoo.export.signatures import Signature, model_graphs
 from kzoo.export.skeleton import Skeleton
 
 
-def _rebuild(request: Request, weights: pathlib.Path) -> keras.Model:
+def rebuild(request: Request) -> keras.Model:
+    """Return the model anew; its variables have values only where those matter.
+
+    Raises:
+        ExportError: its config does not do.
+    """
     # The config is the parent's own model, so its lambdas are as trusted as its code.
     keras.config.enable_unsafe_deserialization()
     if request.fused_attention:
         _attend_fused()
     try:
-        model = keras.saving.deserialize_keras_object(request.config, custom_objects=request.custom_objects)
-        if request.signature is not None and not model.built:
-            _call_once(model, request.signature)
-        if weights.exists():
-            model.load_weights(weights)
+        model = _rebuild_without_values(request)
+        if model is None:
+            model = _deserialize(request)
+        layers = model._flatten_layers()
+        for place, layer in enumerate(layers):
+            if place in request.values:
+                _initialize(layer.variables)
+                layer.load_own_variables(request.values[place])
     except Exception as error:
         raise ExportError(
             f"The model cannot be rebuilt from its config, which export needs on this backend: {error}\n"
             "Give each custom layer a get_config() that returns its constructor's arguments."
         ) from error
     return model
+
+
+def _deserialize(request: Request) -> keras.Model:
+    model = keras.saving.deserialize_keras_object(request.config, custom_objects=request.custom_objects)
+    if request.signature is not None and not model.built:
+        _call_once(model, request.signature)
+    return model
+
+
+def _rebuild_without_values(request: Request) -> keras.Model | None:
+    """Return the model, its variables only declared; None where a layer cannot be built without them."""
+    try:
+        # Inside this scope Keras makes variables without values.
+        with keras.StatelessScope(initialize_variables=False):
+            model = _deserialize(request)
+    except Exception:
+        # Layers are numbered by the process, and their numbers are part of the variables' paths.
+        keras.utils.clear_session()
+        keras.config.enable_unsafe_deserialization()
+        return None
+    declared = global_state.get_global_attribute("uninitialized_variables", [])
+    # Else Keras would initialize them all when it next leaves such a scope.
+    global_state.set_global_attribute("uninitialized_variables", [])
+    own = {id(variable) for variable in model.variables}
+    _initialize(variable for variable in declared if id(variable) not in own)
+    return model
+
+
+def _initialize(variables: Iterable[Any]) -> None:
+    for variable in variables:
+        if variable._value is None:
+            variable._deferred_initialize()
 
 
 def _matched(model: keras.Model, wanted: list[tuple[str, tuple[int, ...]]]) -> list[Any]:
@@ -92,7 +133,7 @@ def _call_once(model: keras.Model, signature: Signature) -> None:
 def _answer(directory: pathlib.Path) -> dict[str, Skeleton] | str:
     request = pickle.loads((directory / REQUEST).read_bytes())
     try:
-        model = _rebuild(request, directory / WEIGHTS)
+        model = rebuild(request)
         variables = _matched(model, request.variables)
         graphs = model_graphs(model, request.signature, request.serving)
         return {role: convert(graph, variables, request.target) for role, graph in graphs.items()}

@@ -31,6 +31,8 @@ from kzoo.models.graphs import Graph
 
 # The newest opset that tf2onnx writes and ONNX Runtime runs everywhere.
 OPSET = 18
+# What the traced graph's inputs that are weights are called, before their number.
+_WEIGHT = "kzoo_weight_"
 
 
 def convert(graph: Graph, variables: list[Any], target: str = "any") -> Skeleton:
@@ -63,7 +65,7 @@ def convert(graph: Graph, variables: list[Any], target: str = "any") -> Skeleton
 
 
 def _trace(graph: Graph, variables: list[Any]) -> tuple[Any, dict[str, int]]:
-    weight_names = {f"weight_{index}:0": index for index in range(len(variables))}
+    weight_names = {f"{_WEIGHT}{index}:0": index for index in range(len(variables))}
 
     def function(inputs: dict[str, Any], weights: list[Any]) -> dict[str, Any]:
         with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))), marking():
@@ -78,7 +80,7 @@ def _trace(graph: Graph, variables: list[Any]) -> tuple[Any, dict[str, int]]:
         for name, spec in graph.inputs.items()
     }
     weights = [
-        tf.TensorSpec(variable.shape, variable.dtype, name=f"weight_{index}")
+        tf.TensorSpec(variable.shape, variable.dtype, name=f"{_WEIGHT}{index}")
         for index, variable in enumerate(variables)
     ]
     with _plainly():
@@ -116,7 +118,8 @@ def _to_onnx(concrete: Any, output_tensors: list[str]) -> tuple[onnx.ModelProto,
     _mend_tf2onnx()
     from tf2onnx import optimizer, tf_loader, tfonnx
 
-    frozen = _freeze(concrete)
+    with _unfed():
+        frozen = _freeze(concrete)
     input_tensors = [tensor.name for tensor in frozen.inputs]
     definition = frozen.graph.as_graph_def(add_shapes=True)
 
@@ -133,7 +136,9 @@ def _to_onnx(concrete: Any, output_tensors: list[str]) -> tuple[onnx.ModelProto,
 
     with tf.Graph().as_default() as graph:
         try:
-            tf.import_graph_def(tf_loader.tf_optimize(input_tensors, output_tensors, definition), name="")
+            with _unfed():
+                definition = tf_loader.tf_optimize(input_tensors, output_tensors, definition)
+            tf.import_graph_def(definition, name="")
             _refuse_strings(graph)
             with restrained():
                 try:
@@ -147,6 +152,35 @@ def _to_onnx(concrete: Any, output_tensors: list[str]) -> tuple[onnx.ModelProto,
             raise
         except Exception as error:
             raise ExportError(_explain(graph, error)) from error
+
+
+@contextlib.contextmanager
+def _unfed() -> Iterator[None]:
+    """Keep Grappler from making up a value for each weight, which takes as much memory as the weights do.
+
+    It does so for placeholders: while it works, weights are something else that comes from outside.
+    """
+    from tensorflow.python.grappler import tf_optimizer
+
+    original = tf_optimizer.OptimizeGraph
+
+    def optimize(config: Any, meta_graph: Any, *arguments: Any, **options: Any) -> Any:
+        _swap(meta_graph.graph_def, "Placeholder", "InfeedDequeue")
+        return _swap(original(config, meta_graph, *arguments, **options), "InfeedDequeue", "Placeholder")
+
+    tf_optimizer.OptimizeGraph = optimize
+    try:
+        yield
+    finally:
+        tf_optimizer.OptimizeGraph = original
+
+
+def _swap(definition: Any, before: str, after: str) -> Any:
+    """Let weights be another kind of node."""
+    for node in definition.node:
+        if node.op == before and node.name.startswith(_WEIGHT):
+            node.op = after
+    return definition
 
 
 def _shapes(graph: Any) -> Shapes:

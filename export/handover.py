@@ -1,8 +1,8 @@
 """Conversion in a child process on TensorFlow, for models that live on another backend or in another precision.
 
-The child gets the model's config, its custom classes by value, and its weights where their values matter. It rebuilds
-the model, converts it, and hands back graphs whose weights are still inputs. The trained weights then come from the
-model itself.
+The child gets the model's config, its custom classes by value, and the weights of those few layers where their
+values matter. It rebuilds the model, its other variables without values, converts it, and hands back graphs whose
+weights are still inputs. The trained weights then come from the model itself.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from kzoo.errors import ExportError, MissingDependencyError
 from kzoo.export.signatures import Signature
@@ -26,7 +27,7 @@ from kzoo.export.skeleton import Skeleton
 # Whose classes are found in the child by their names, and read no weights' values.
 _TRUSTED = ("keras", "kzoo", "keras_hub")
 
-REQUEST, WEIGHTS, RESULT = "request.pkl", "model.weights.h5", "result.pkl"
+REQUEST, RESULT = "request.pkl", "result.pkl"
 # Where KerasHub decides how its layers attend.
 KERASHUB_UTILS = "keras_hub.src.utils.keras_utils"
 
@@ -37,7 +38,8 @@ class Request:
 
     `fused_attention` says whether KerasHub's layers attend by `ops.dot_product_attention` on the model's own backend.
     They do otherwise on TensorFlow, which differs for queries whose every key is masked. `variables` are the paths
-    and shapes of the model's, in order: the rebuilt model's are matched with them.
+    and shapes of the model's, in order: the rebuilt model's are matched with them. `values` are the weights of layers
+    that make constants of them, as `load_own_variables` takes them, by their places among all layers.
     """
 
     config: dict[str, Any]
@@ -46,6 +48,7 @@ class Request:
     serving: bool
     fused_attention: bool
     variables: list[tuple[str, tuple[int, ...]]]
+    values: dict[int, dict[str, Any]]
     target: str
 
 
@@ -75,17 +78,33 @@ def convert_in_child(
     except ImportError as error:
         raise MissingDependencyError(f"Export needs {error.name}: pip install 'kzoo[export]'.") from error
 
-    objects = {**_custom_objects(model), **(custom_objects or {})}
-    variables = [(variable.path, tuple(variable.shape)) for variable in model.variables]
-    request = Request(
-        _float32_config(model), objects, signature, serving, _kerashub_attends_fused(), variables, target
-    )
+    request = describe_model(model, signature, serving, custom_objects, target)
     with tempfile.TemporaryDirectory(prefix="kzoo-export-") as folder:
         directory = pathlib.Path(folder)
-        (directory / REQUEST).write_bytes(cloudpickle.dumps(request))
-        if _values_matter(model):
-            _save_weights(model, directory / WEIGHTS)
+        with (directory / REQUEST).open("wb") as file:
+            cloudpickle.dump(request, file)
+        del request
         return _run_child(directory)
+
+
+def describe_model(
+    model: keras.Model,
+    signature: Signature | None,
+    serving: bool,
+    custom_objects: dict[str, Any] | None = None,
+    target: str = "any",
+) -> Request:
+    """Return what the child is asked; the arguments are those of `convert_in_child`."""
+    return Request(
+        config=_float32_config(model),
+        custom_objects={**_custom_objects(model), **(custom_objects or {})},
+        signature=signature,
+        serving=serving,
+        fused_attention=_kerashub_attends_fused(),
+        variables=[(variable.path, tuple(variable.shape)) for variable in model.variables],
+        values=_values_that_matter(model),
+        target=target,
+    )
 
 
 def _run_child(directory: pathlib.Path) -> dict[str, Skeleton]:
@@ -121,25 +140,26 @@ def _kerashub_attends_fused() -> bool:
     return module is not None and module.fused_attention_op_available()
 
 
-def _values_matter(model: keras.Model) -> bool:
-    """Return whether a layer makes constants of its weights when they are loaded, as of adapted statistics.
+def _values_that_matter(model: keras.Model) -> dict[int, dict[str, Any]]:
+    """Return the weights of the layers that make constants of them when they are loaded, as of adapted statistics.
 
-    Otherwise only their shapes are traced, and no copy of them need be written.
+    Of the others only the shapes are traced, and no value need be anywhere but in the model itself.
     """
-    for layer in model._flatten_layers():
+    values = {}
+    for place, layer in enumerate(model._flatten_layers()):
         loader = next(kind for kind in type(layer).__mro__ if "load_own_variables" in vars(kind))
         if hasattr(layer, "finalize_state") or loader.__module__.split(".")[0] not in _TRUSTED:
-            return True
-    return False
+            layer.save_own_variables(store := _Store())
+            values[place] = dict(store)
+    return values
 
 
-def _save_weights(model: keras.Model, path: pathlib.Path) -> None:
-    # Without this, the optimizer's moments would go along: twice the weights again.
-    optimizer, model.optimizer = getattr(model, "optimizer", None), None
-    try:
-        model.save_weights(path)
-    finally:
-        model.optimizer = optimizer
+class _Store(dict[str, Any]):
+    """What a layer saves its variables in, as arrays."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        array = np.asarray(keras.ops.convert_to_numpy(value))
+        super().__setitem__(name, array.astype("float32") if array.dtype.name == "bfloat16" else array)
 
 
 def _float32_config(model: keras.Model) -> dict[str, Any]:

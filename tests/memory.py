@@ -1,4 +1,4 @@
-"""Watch how much memory a process holds beside what it maps from files."""
+"""Watch how much memory a process and its children hold beside what they map from files."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ only_on_linux = pytest.mark.skipif(
 
 
 class Growth:
-    """How far a process has grown, in bytes."""
+    """How far a process has grown, its children with it, in bytes."""
 
     peak = 0
 
 
 @contextlib.contextmanager
 def watched() -> Iterator[Growth]:
-    """Note the most anonymous memory that this process takes while the block runs, beyond before."""
+    """Note the most anonymous memory that this process and its children take while the block runs, beyond before."""
     growth, before, done = Growth(), _anonymous(), threading.Event()
 
     def watch() -> None:
@@ -60,5 +60,29 @@ def run_watched(code: str, *arguments: object) -> str:
 
 
 def _anonymous() -> int:
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(status.split("RssAnon:")[1].split()[0]) * 1024
+    own = pathlib.Path("/proc/self")
+    # Before it runs a program of its own, a child shows its parent's memory.
+    others = [
+        child for child in _descendants(own) if _read(child / "cmdline") not in ("", _read(own / "cmdline"))
+    ]
+    return sum(_anonymous_of(process) for process in (own, *others))
+
+
+def _anonymous_of(process: pathlib.Path) -> int:
+    _, _, rest = _read(process / "status").partition("RssAnon:")
+    return int(rest.split()[0]) * 1024 if rest else 0
+
+
+def _descendants(process: pathlib.Path) -> Iterator[pathlib.Path]:
+    for task in (process / "task").glob("*"):
+        for child in _read(task / "children").split():
+            yield pathlib.Path("/proc", child)
+            yield from _descendants(pathlib.Path("/proc", child))
+
+
+def _read(file: pathlib.Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        # The process has ended.
+        return ""
