@@ -26,12 +26,13 @@ from kzoo.export.reduction import Metric, Reduction, check_metric, record_inputs
 from kzoo.export.report import REPORT_FILE, ExportReport, GraphReport, describe, describe_reduced
 from kzoo.export.signatures import model_graphs, signature_of
 from kzoo.export.skeleton import Skeleton
-from kzoo.export.verification import verify_graph
+from kzoo.export.verification import settle_padding, verify_graph
 from kzoo.export.weights import declare, save
 from kzoo.models import TransformerModel
 from kzoo.models.graphs import Graph
 from kzoo.replace import refuse_other_contents, replacing
 from kzoo.runtime.bundle import hash_file
+from kzoo.runtime.comparison import Difference
 from kzoo.runtime.manifest import (
     GOLDEN_FILE,
     MANIFEST_FILE,
@@ -285,17 +286,36 @@ class _Export:
             cases, refused = make_cases(
                 graph, self.model.variables, limits, self.own_batch, may_refuse=self.signature is not None
             )
-        self.cases[role] = cases
         self.output_shapes[role] = name_output_axes(cases, graph)
+        failures: list[ExportError] = []
+        for attempt in [skeleton, *skeleton.alternatives]:
+            try:
+                self.cases[role], differences = self._attempt(role, path, attempt, cases)
+                break
+            except ExportError as error:
+                failures.append(error)
+        else:
+            raise failures[0]
+        if failures:
+            reason = str(failures[0]).removesuffix(" Nothing was written.")
+            attempt.unfused.append(f"{attempt.caution}, or else: {reason}")
+        self.reports[role] = describe(path, attempt, differences, [case.name for case in cases], refused)
+
+    def _attempt(
+        self, role: str, path: pathlib.Path, skeleton: Skeleton, cases: list[Case]
+    ) -> tuple[list[Case], dict[str, Difference]]:
+        """Write and verify one form of a graph."""
+        graph, shapes = self.graphs[role], self.output_shapes[role]
         with self._stage(f"writing {path.name}"):
-            _name_outputs(skeleton.model, self.output_shapes[role])
+            _name_outputs(skeleton.model, shapes)
             self._sign(skeleton.model, role)
             _check(skeleton.model)
             weights = declare(skeleton.model, skeleton.weights, self.model.variables)
             save(skeleton.model, path, weights)
         with self._stage(f"verifying {path.name}"):
-            differences = verify_graph(path, cases, self.tolerance, graph.rankings)
-        self.reports[role] = describe(path, skeleton, differences, [case.name for case in cases], refused)
+            for mask in skeleton.padding:
+                cases = settle_padding(path, cases, mask, list(graph.inputs[mask].shape), shapes)
+            return cases, verify_graph(path, cases, self.tolerance, graph.rankings)
 
     def _sign(self, graph: onnx.ModelProto, role: str) -> None:
         """Let the graph say what it is, wherever it goes."""
@@ -337,7 +357,7 @@ class _Export:
         self.progress(name)
         started = time.perf_counter()
         yield
-        self.stages[name] = time.perf_counter() - started
+        self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - started
 
     def _convert(self) -> dict[str, Skeleton]:
         if keras.backend.backend() != "tensorflow" or self.precision != "float32":

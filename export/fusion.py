@@ -62,6 +62,7 @@ def fuse(
         nodes_before=before,
         fused={name: count for name, count in counts.items() if count},
         unfused=graph.unfused,
+        padding=sorted(graph.packed),
     )
 
 

@@ -3,18 +3,20 @@
 What works on each token alone (products, normalizations, activations, sums) needs no (batch, length, width): on
 (tokens, width) a product takes its bias along, and a normalization stays the vectorised one, where ONNX Runtime would
 otherwise join it with the residual into an operator whose CPU kernel is slower than the two. Attention
-and the graph's outputs get their batch back.
+and the graph's outputs get their batch back. Where a graph is told which tokens are padding, the rows are the others
+alone, and padding is zero in what comes out.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import onnx
 
 from kzoo.errors import ExportError, did_you_mean
-from kzoo.export.editing import RUNTIME_DOMAIN, GraphEditor, attribute
+from kzoo.export.editing import RUNTIME_DOMAIN, GraphEditor, attribute, new_node
+from kzoo.export.padding import Packing
 
 _UNARY = {"BiasGelu", "FastGelu", "Gelu", "QuickGelu", "Relu", "Tanh", "Sigmoid", "Erf", "LayerNormalization"}
 _SUMS = {"Add", "Sub", "Mul", "Div"}
@@ -32,15 +34,20 @@ def check_target(target: str) -> None:
         raise ExportError(f"Unknown target '{target}'.{did_you_mean(target, TARGETS)}")
 
 
-def flatten_tokens(graph: GraphEditor) -> None:
-    """Lay out as rows whatever is connected with an attention through nodes that work on each token alone."""
+def flatten_tokens(graph: GraphEditor, keep_padding: bool = False) -> None:
+    """Lay out as rows whatever is connected with an attention through nodes that work on each token alone.
+
+    Args:
+        graph: the graph.
+        keep_padding: whether padding has rows too, where it could be left out.
+    """
     for seed in [
         node for node in graph.nodes if node.op_type in _ATTENTION and node.domain == RUNTIME_DOMAIN
     ]:
         if graph.holds(seed):
             region = _Region(graph, seed)
             if len(region.nodes) > 1:
-                region.rewrite()
+                region.rewrite(keep_padding)
 
 
 class _Region:
@@ -109,14 +116,38 @@ class _Region:
             node.op_type == "MultiHeadAttention" and tensor in list(node.input)[1:] for node in readers
         )
 
-    def rewrite(self) -> None:
+    def _is_seen(self, tensor: str) -> bool:
+        """Return whether anything but attention, which does not look at padding, reads a tensor."""
+        readers = [node for node in self.graph.neighbours(tensor) if tensor in node.input]
+        return tensor in self.graph.outputs or any(node.op_type not in _ATTENTION for node in readers)
+
+    def mask(self) -> str | None:
+        """Return the graph's input that says which of the tokens are padding; None if they attend by no such mask."""
+        masks = set()
+        for node in self.nodes:
+            if node.op_type not in _ATTENTION:
+                continue
+            inputs = [*node.input, *[""] * 8]
+            if node.op_type == "MultiHeadAttention":
+                keys, values, mask, *past = inputs[1], inputs[2], inputs[4], *inputs[6:8]
+                if any(past) or not {keys, values} <= set(self.exits):
+                    return None
+            else:
+                mask = inputs[3]
+            masks.add(mask)
+        cast = self.graph.maker(masks.pop(), "Cast") if len(masks) == 1 else None
+        return cast.input[0] if cast is not None and cast.input[0] in self.graph.inputs else None
+
+    def rewrite(self, keep_padding: bool) -> None:
         """Write the region anew."""
         reads = {id(node): self._read(node) for node in self.nodes}
         makes = {id(node): self._made(node) for node in self.nodes}
         inside = {id(node) for node in self.nodes}
         # The first one that is read: the batch's sizes are known from there on.
         entries = (tensor for node in self.graph.nodes for tensor in reads.get(id(node), ()))
-        writer = _Writer(self.graph, next(tensor for tensor in entries if tensor in self.entries))
+        first = next(tensor for tensor in entries if tensor in self.entries)
+        mask = None if keep_padding else self.mask()
+        writer = _Writer(self.graph, first, None if mask is None else Packing(self.graph, mask))
         flattened: set[str] = set()
         result: list[onnx.NodeProto] = []
         for node in self.graph.nodes:
@@ -130,27 +161,35 @@ class _Region:
             result += writer.write(node, reads[id(node)], makes[id(node)])
             for tensor in makes[id(node)]:
                 if tensor in self.exits:
-                    result += writer.leave(tensor)
+                    result += writer.leave(tensor, self._is_seen(tensor))
         self.graph.rewrite(result)
 
 
 class _Writer:
     """The nodes that a region becomes."""
 
-    def __init__(self, graph: GraphEditor, first: str) -> None:
+    def __init__(self, graph: GraphEditor, first: str, packing: Packing | None) -> None:
         self.graph = graph
         self.first = first
+        self.packing = packing
         self.sizes: set[str] = set()
 
     def enter(self, tensor: str) -> list[onnx.NodeProto]:
         """Lay a tensor of the batch out as rows."""
         width = self.graph.shape(tensor)[2]  # type: ignore[index] # its shape made it part of the region
-        return [_node("Reshape", [tensor, self._constant([-1, width])], [_rows(tensor)])]
+        made = []
+        if self.packing is not None and self.packing.mask not in self.graph.packed:
+            self.graph.packed.add(self.packing.mask)
+            made = self.packing.prepare()
+        return [*made, *self._rows(tensor, _rows(tensor), width)]
 
-    def leave(self, tensor: str) -> list[onnx.NodeProto]:
-        """Give rows their batch back, under the tensor's own name."""
+    def leave(self, tensor: str, seen: bool) -> list[onnx.NodeProto]:
+        """Give rows their batch back, under the tensor's own name; zeros for padding where it is seen."""
         width = self.graph.shape(tensor)[2]  # type: ignore[index]
-        return self._batched(_rows(tensor), tensor, width)
+        if self.packing is None or not seen:
+            return self._batched(_rows(tensor), tensor, width)
+        filled = f"{tensor}__filled"
+        return [*self._batched(_rows(tensor), filled, width), *self.packing.clear(filled, tensor)]
 
     def write(self, node: onnx.NodeProto, reads: list[str], makes: list[str]) -> list[onnx.NodeProto]:
         """Return what a node becomes on rows."""
@@ -171,17 +210,15 @@ class _Writer:
         return [copy]
 
     def _packed_attention(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Write three products: as one they take longer, and would have to be split."""
         source, matrix, bias, mask, _, scores = [*node.input, *[""] * 6][:6]
-        name = node.output[0]
-        width = self.graph.weight_shape(matrix)[1]
-        product, batched = f"{name}__product", f"{name}__batched"
-        parts = [f"{name}__{part}" for part in ("query", "keys", "values")]
-        return [
-            _node("MatMul", [_rows(source), matrix], [product]),
-            *self._batched(product, batched, width),
-            _node("Split", [batched], parts, axis=2, num_outputs=3),
-            *self._attend(node, parts[0], [*parts[1:], bias, mask, scores]),
-        ]
+        made, parts = [], []
+        for part, weight in zip(("query", "keys", "values"), self.graph.parts(matrix), strict=True):
+            product, width = f"{node.output[0]}__{part}__rows", self.graph.weight_shape(weight)[1]
+            parts.append(f"{node.output[0]}__{part}")
+            made.append(new_node("MatMul", [_rows(source), weight], [product]))
+            made += self._batched(product, parts[-1], width)
+        return [*made, *self._attend(node, parts[0], [*parts[1:], bias, mask, scores])]
 
     def _attend(self, node: onnx.NodeProto, query: str, rest: Iterable[str]) -> list[onnx.NodeProto]:
         name = node.output[0]
@@ -192,8 +229,8 @@ class _Writer:
             inputs.pop()
         width = self.graph.shape(name)[2]  # type: ignore[index]
         return [
-            _node("MultiHeadAttention", inputs, [attended], domain=RUNTIME_DOMAIN, **attributes),
-            _node("Reshape", [attended, self._constant([-1, width])], [_rows(name)]),
+            new_node("MultiHeadAttention", inputs, [attended], domain=RUNTIME_DOMAIN, **attributes),
+            *self._rows(attended, _rows(name), width),
         ]
 
     def _residual(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -206,24 +243,32 @@ class _Writer:
         right, made = _rows(second), []
         if bias:
             right = f"{name}__biased"
-            made.append(_node("Add", [_rows(second), bias], [right]))
+            made.append(new_node("Add", [_rows(second), bias], [right]))
         epsilon = attribute(node, "epsilon")
         return [
             *made,
-            _node("Add", [_rows(first), right], [total]),
-            _node("LayerNormalization", [total, gamma, beta], [_rows(name)], axis=-1, epsilon=epsilon),
+            new_node("Add", [_rows(first), right], [total]),
+            new_node("LayerNormalization", [total, gamma, beta], [_rows(name)], axis=-1, epsilon=epsilon),
         ]
+
+    def _rows(self, tensor: str, rows: str, width: int | None) -> list[onnx.NodeProto]:
+        """Make rows of (batch, length, width)."""
+        flat = rows if self.packing is None else f"{rows}__all"
+        made = [new_node("Reshape", [tensor, self._constant([-1, width])], [flat])]
+        return made if self.packing is None else [*made, self.packing.pack(flat, rows)]
 
     def _batched(self, rows: str, tensor: str, width: int | None) -> list[onnx.NodeProto]:
         """Make (batch, length, width) of rows."""
+        if self.packing is not None:
+            return [self.packing.unpack(rows, tensor)]
         both, sizes = f"{self.first}__batch_length", f"{self.first}__batch_length_{width}"
         made = []
         if both not in self.sizes:
-            made.append(_node("Shape", [self.first], [both], start=0, end=2))
+            made.append(new_node("Shape", [self.first], [both], start=0, end=2))
         if sizes not in self.sizes:
-            made.append(_node("Concat", [both, self._constant([width])], [sizes], axis=0))
+            made.append(new_node("Concat", [both, self._constant([width])], [sizes], axis=0))
         self.sizes |= {both, sizes}
-        return [*made, _node("Reshape", [rows, sizes], [tensor])]
+        return [*made, new_node("Reshape", [rows, sizes], [tensor])]
 
     def _constant(self, values: list[int | None]) -> str:
         return self.graph.constant(f"kzoo/shape_{'_'.join(map(str, values))}", values)
@@ -233,11 +278,7 @@ def _rows(tensor: str) -> str:
     return f"{tensor}__rows"
 
 
-def _node(
-    operation: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: Any
-) -> onnx.NodeProto:
-    return onnx.helper.make_node(operation, inputs, outputs, name=outputs[0], domain=domain, **attributes)
-
-
 # What is done to a fused graph for where it will run: nothing where that may be anywhere.
 TARGETS: dict[str, Callable[[GraphEditor], None]] = {"any": lambda graph: None, "cpu": flatten_tokens}
+# The same, for models that make something of padding.
+WITH_PADDING = TARGETS | {"cpu": functools.partial(flatten_tokens, keep_padding=True)}

@@ -18,7 +18,10 @@ class Skeleton:
         nodes_before: number of nodes before any were fused; 0 where nothing tried to.
         fused: how many nodes of each fused operation there are.
         unfused: what could have been fused and was not, with the reason.
+        padding: inputs that say which tokens are padding, where the graph leaves those out.
         seconds: how long each stage of the conversion took.
+        caution: what was not done to the graph, in a few words; empty where all was.
+        alternatives: the same graph with less done to it, for the case that what was done was wrong.
     """
 
     model: onnx.ModelProto
@@ -26,4 +29,7 @@ class Skeleton:
     nodes_before: int = 0
     fused: dict[str, int] = field(default_factory=dict)
     unfused: list[str] = field(default_factory=list)
+    padding: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    caution: str = ""
+    alternatives: list[Skeleton] = field(default_factory=list)

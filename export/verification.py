@@ -6,6 +6,7 @@ finite numbers, and a graph that gives others treats its mask differently.
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Iterable
 
@@ -44,6 +45,46 @@ def verify_graph(
     return {name: join(differences) for name, differences in found.items()}
 
 
+def settle_padding(
+    path: pathlib.Path,
+    cases: list[Case],
+    mask: str,
+    axes: list[int | str],
+    shapes: dict[str, list[int | str]],
+) -> list[Case]:
+    """Return the cases with what the graph itself gives for tokens that it leaves out, which nobody reads.
+
+    Args:
+        path: the `.onnx` file.
+        cases: from `make_cases`.
+        mask: the input (batch, length) that says which tokens are padding.
+        axes: the names of its axes.
+        shapes: the outputs' shapes, from `name_output_axes`.
+    """
+    session = open_graph(path, packed=False)
+    # Outputs that speak of each token, and where among their axes the tokens are.
+    places = {
+        name: shape.index(axes[1])
+        for name, shape in shapes.items()
+        if shape[:1] == axes[:1] and axes[1] in shape
+    }
+    settled = []
+    for case in cases:
+        real = case.inputs[mask] != 0
+        left_out = ~(real | ~real.any(axis=1, keepdims=True))
+        left_out[:, 0] = False
+        expected = dict(case.expected)
+        for name, array in run_graph(session, case).items():
+            reference = case.expected.get(name)
+            if name in places and reference is not None and reference.shape == array.shape:
+                ours = np.moveaxis(array, places[name], 1)
+                theirs = np.moveaxis(reference.copy(), places[name], 1)
+                theirs[left_out] = ours[left_out]
+                expected[name] = np.moveaxis(theirs, 1, places[name])
+        settled.append(dataclasses.replace(case, expected=expected))
+    return settled
+
+
 def open_graph(path: pathlib.Path, packed: bool = True) -> onnxruntime.InferenceSession:
     """Open a graph in ONNX Runtime on the CPU; its weights stay in the file, which is mapped.
 
@@ -67,9 +108,12 @@ def open_graph(path: pathlib.Path, packed: bool = True) -> onnxruntime.Inference
         raise ExportError(f"ONNX Runtime does not load the exported graph: {error}") from error
 
 
-def _compare_case(
-    session: onnxruntime.InferenceSession, case: Case, tolerance: float, rankings: frozenset[str]
-) -> dict[str, Difference]:
+def run_graph(session: onnxruntime.InferenceSession, case: Case) -> Arrays:
+    """Return what a graph gives for a case's inputs, by the outputs' names.
+
+    Raises:
+        ExportError: ONNX Runtime cannot run it.
+    """
     names = [output.name for output in session.get_outputs()]
     taken = {value.name for value in session.get_inputs()}
     try:
@@ -78,7 +122,13 @@ def _compare_case(
         raise ExportError(
             f"ONNX Runtime loads the exported graph but cannot run it ({case.name}): {error}"
         ) from error
-    actual = dict(zip(names, results, strict=True))
+    return dict(zip(names, results, strict=True))
+
+
+def _compare_case(
+    session: onnxruntime.InferenceSession, case: Case, tolerance: float, rankings: frozenset[str]
+) -> dict[str, Difference]:
+    actual = run_graph(session, case)
     differences = {}
     for name, reference in case.expected.items():
         found = actual.get(name)
