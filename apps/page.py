@@ -16,7 +16,7 @@ from kzoo.runtime.inputs import TextReader
 
 if TYPE_CHECKING:
     from kzoo.runtime import Pipeline
-    from kzoo.runtime.generation import Translation
+    from kzoo.runtime.translation import Translation
     from kzoo.runtime.prediction import Classification
 
 MAX_TEXT = 10_000  # characters

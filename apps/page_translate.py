@@ -13,7 +13,7 @@ from kzoo.errors import KzooError
 
 if TYPE_CHECKING:
     from kzoo.runtime import Pipeline
-    from kzoo.runtime.generation import Translation
+    from kzoo.runtime.translation import Translation
 
 TITLE = "Translate"
 TASKS = frozenset({"seq2seq"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +17,16 @@ from kzoo.vision import ImageInput, is_image, preprocess
 
 class TruncationWarning(UserWarning):
     """Texts had more tokens than the model takes, and were cut."""
+
+
+def warn_of_cuts(cut: Sequence[int], total: int, max_length: int, stacklevel: int) -> None:
+    """Warn that some of `total` texts, those at these places, were cut; `stacklevel` is the caller's own."""
+    shown = ", ".join(map(str, sorted(cut)[:10])) + (", ..." if len(cut) > 10 else "")
+    warnings.warn(
+        f"{len(cut)} of {total} texts had more than {max_length} tokens and were cut (index {shown}).",
+        TruncationWarning,
+        stacklevel=stacklevel + 1,
+    )
 
 
 @dataclass(frozen=True)

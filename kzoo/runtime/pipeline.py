@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, TypeVar
@@ -12,7 +11,7 @@ import numpy as np
 from kzoo.errors import BundleError, KzooError
 from kzoo.runtime.bundle import Bundle
 from kzoo.runtime.comparison import Difference, compare
-from kzoo.runtime.inputs import Batch, ImageReader, TextReader, TruncationWarning
+from kzoo.runtime.inputs import Batch, ImageReader, TextReader, warn_of_cuts
 from kzoo.runtime.manifest import GOLDEN_FILE, MANIFEST_FILE, GenerationDefaults, Manifest
 from kzoo.runtime.session import Session
 from kzoo.text import Tokenizer
@@ -174,11 +173,5 @@ class Pipeline(ABC):
             for place, result in zip(places, compute(batch), strict=True):
                 results[place] = result
         if cut and isinstance(reader, TextReader):
-            shown = ", ".join(map(str, sorted(cut)[:10])) + (", ..." if len(cut) > 10 else "")
-            warnings.warn(
-                f"{len(cut)} of {len(items)} texts had more than {reader.max_length} tokens "
-                f"and were cut (index {shown}).",
-                TruncationWarning,
-                stacklevel=3,
-            )
+            warn_of_cuts(cut, len(items), reader.max_length, stacklevel=3)
         return results[0] if bare else results

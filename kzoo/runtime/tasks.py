@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from kzoo.errors import BundleError, did_you_mean
 from kzoo.runtime.bundle import Bundle
-from kzoo.runtime.generation import TextGeneration, Translation
+from kzoo.runtime.generation import TextGeneration
 from kzoo.runtime.pipeline import Pipeline
 from kzoo.runtime.prediction import Classification, Embedding, Features, MultiLabel, NextSentence
 from kzoo.runtime.session import Device, open_session
 from kzoo.runtime.tokens import MaskFilling, QuestionAnswering, ReplacedTokens, TokenClassification
+from kzoo.runtime.translation import Translation
 
 if TYPE_CHECKING:
     import onnxruntime

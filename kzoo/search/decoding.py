@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from kzoo.errors import KzooError
 from kzoo.search.steps import Step, check_numbers, check_prompts
 
+Choice = Callable[[np.ndarray], np.ndarray]
 
-def generate(
+
+class Emitted(NamedTuple):
+    """The tokens of one step.
+
+    Attributes:
+        prompts: int (rows,), which prompt each token continues.
+        tokens: int (rows,), end tokens among them.
+        log_probs: float32 (rows,).
+    """
+
+    prompts: np.ndarray
+    tokens: np.ndarray
+    log_probs: np.ndarray
+
+
+def emit(
     step: Step,
     prompt_ids: np.ndarray,
     *,
-    choose: Callable[[np.ndarray], np.ndarray],
+    choose: Choice,
     top_k: int | None,
     end_id: int | None,
     max_new_tokens: int,
-) -> tuple[list[list[int]], np.ndarray]:
-    """Extend prompts until the end token or the limit; finished rows leave the batch.
+) -> Iterator[Emitted]:
+    """Extend prompts until the end token or the limit, and yield each step's tokens; finished rows leave the batch.
 
     Args:
         step: the model, see `Step`.
@@ -29,33 +46,47 @@ def generate(
         end_id: the token that ends a row; None if only the limit does.
         max_new_tokens: most tokens to emit for a row, end token included.
 
-    Returns:
-        The new token ids of each row, without the prompt and the end token; and float32 (batch,) scores: the
-        mean log-probability, under the model's own distribution, of the tokens emitted, end token included.
-
     Raises:
         KzooError: if the prompt is empty, the limit below 1, or the model's logits are not numbers.
     """
     tokens = check_prompts(prompt_ids, max_new_tokens)
-    batch = len(tokens)
-    emitted: list[list[int]] = [[] for _ in range(batch)]
-    totals, counts = np.zeros(batch), np.zeros(batch)
-    active = np.arange(batch)  # which prompt each row of the shrinking batch belongs to
-    rows = rows_of = np.arange(batch)
+    active = rows = rows_of = np.arange(len(tokens))
     for _ in range(max_new_tokens):
         ids, log_probs = step(tokens, rows, top_k)
         check_numbers(log_probs)
         places = rows_of[: len(ids)], choose(log_probs)
         chosen = ids[places]
-        totals[active] += log_probs[places]
-        counts[active] += 1
+        yield Emitted(active, chosen, log_probs[places])
         rows = np.flatnonzero(chosen != end_id) if end_id is not None else np.arange(len(chosen))
-        active, chosen = active[rows], chosen[rows]
-        for prompt, token in zip(active, chosen, strict=True):
-            emitted[prompt].append(int(token))
         if len(rows) == 0:
             break
-        tokens = chosen[:, None]
+        active, tokens = active[rows], chosen[rows, None]
+
+
+def generate(
+    step: Step,
+    prompt_ids: np.ndarray,
+    *,
+    choose: Choice,
+    top_k: int | None,
+    end_id: int | None,
+    max_new_tokens: int,
+) -> tuple[list[list[int]], np.ndarray]:
+    """Extend prompts until the end token or the limit. Arguments and errors are those of `emit`.
+
+    Returns:
+        The new token ids of each row, without the prompt and the end token; and float32 (batch,) scores: the
+        mean log-probability, under the model's own distribution, of the tokens emitted, end token included.
+    """
+    options = {"choose": choose, "top_k": top_k, "end_id": end_id, "max_new_tokens": max_new_tokens}
+    emitted: list[list[int]] = [[] for _ in prompt_ids]
+    totals, counts = np.zeros(len(emitted)), np.zeros(len(emitted))
+    for prompts, tokens, log_probs in emit(step, prompt_ids, **options):
+        totals[prompts] += log_probs
+        counts[prompts] += 1
+        for prompt, token in zip(prompts, tokens, strict=True):
+            if token != end_id:
+                emitted[prompt].append(int(token))
     return emitted, (totals / counts).astype(np.float32)
 
 
@@ -73,7 +104,7 @@ def greedy(
     return generate(
         step,
         prompt_ids,
-        choose=lambda log_probs: np.zeros(len(log_probs), np.int64),
+        choose=most_probable,
         top_k=1,
         end_id=end_id,
         max_new_tokens=max_new_tokens,
@@ -106,6 +137,28 @@ def sample(
         >>> len(ids[0])
         3
     """
+    choose = drawing(temperature, top_k, top_p, seed)
+    return generate(
+        step, prompt_ids, choose=choose, top_k=top_k, end_id=end_id, max_new_tokens=max_new_tokens
+    )
+
+
+def most_probable(log_probs: np.ndarray) -> np.ndarray:
+    """Choose the first column, (rows,): the most probable token, where the step gives the best ones."""
+    return np.zeros(len(log_probs), np.int64)
+
+
+def drawing(
+    temperature: float,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | np.random.Generator | None = None,
+) -> Choice:
+    """Return what chooses columns at random; the arguments are those of `sample`.
+
+    Raises:
+        KzooError: if one is out of range.
+    """
     if not temperature > 0:
         raise KzooError(f"temperature is {temperature}; sampling needs one above 0 (use greedy for 0).")
     if top_k is not None and top_k < 1:
@@ -115,13 +168,7 @@ def sample(
     if isinstance(seed, int) and seed < 0:
         raise KzooError(f"seed is {seed}; it must be 0 or greater.")
     random = np.random.default_rng(seed)
-
-    def choose(log_probs: np.ndarray) -> np.ndarray:
-        return _draw(log_probs, random.random(len(log_probs)), temperature, top_p)
-
-    return generate(
-        step, prompt_ids, choose=choose, top_k=top_k, end_id=end_id, max_new_tokens=max_new_tokens
-    )
+    return lambda log_probs: _draw(log_probs, random.random(len(log_probs)), temperature, top_p)
 
 
 def _draw(log_probs: np.ndarray, uniform: np.ndarray, temperature: float, top_p: float | None) -> np.ndarray:

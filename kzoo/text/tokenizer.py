@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ _PAD = ("[PAD]", "<pad>", "<|endoftext|>")
 _START = ("[CLS]", "<s>", "<|startoftext|>", "<|begin_of_text|>", "<|endoftext|>")
 _END = ("[SEP]", "</s>", "<|end_of_text|>", "<|endoftext|>")
 _MASK = ("[MASK]", "<mask>")
+# Marian's, in front of what is to be translated.
+_LANGUAGE = re.compile(r">>([A-Za-z_-]+)<<")
 # T5's, which stand for gaps in what it reads and in what it writes.
 _SENTINEL = ("<extra_id_0>",)
 
@@ -225,6 +228,12 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """Number of entries, special tokens included; every id is below it."""
         return 1 + max(self._backend.get_vocab(with_added_tokens=True).values())
+
+    @cached_property
+    def languages(self) -> tuple[str, ...]:
+        """What the vocabulary has language codes for, such as `"fr"` for the token `>>fr<<`, in order."""
+        found = (_LANGUAGE.fullmatch(token) for token in self._backend.get_vocab(with_added_tokens=True))
+        return tuple(sorted(match[1] for match in found if match))
 
     def token_id(self, token: str) -> int | None:
         """Return the id of an entry of the vocabulary, or None if it has no such entry."""

@@ -24,7 +24,7 @@ def test_the_best_translations_of_each_text(tmp_path):
     translate = kzoo.load(write_copier(tmp_path / "copier"))
     results = translate(TEXTS, num_beams=4, num_return=3)
     for text, best in zip(TEXTS, results, strict=True):
-        assert len(best) == 3 and best[0]["translation"] == text
+        assert len(best) == (3 if text else 1) and best[0]["translation"] == text
         scores = [result["score"] for result in best]
         assert scores == sorted(scores, reverse=True)
     one = translate(TEXTS[0], num_beams=4, num_return=1)
