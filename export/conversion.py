@@ -24,7 +24,7 @@ from kzoo.errors import ExportError
 from kzoo.export.editing import OWN_DOMAIN, RUNTIME_DOMAIN, Shapes
 from kzoo.export.fusion import fuse
 from kzoo.export.handlers import refuse_unknown, register_handlers, restrained
-from kzoo.export.layout import TARGETS
+from kzoo.export.layout import TARGETS, WITH_PADDING
 from kzoo.export.markers import marking, write_node
 from kzoo.export.skeleton import Skeleton
 from kzoo.models.graphs import Graph
@@ -60,8 +60,25 @@ def convert(graph: Graph, variables: list[Any], target: str = "any") -> Skeleton
     }
     started = time.perf_counter()
     shapes = {names.get(name, name): shape for name, shape in shapes.items()}
-    skeleton = fuse(proto, weights, shapes, TARGETS[target])
+    skeleton = _fused(proto, weights, shapes, target)
     return dataclasses.replace(skeleton, seconds={"fusing": time.perf_counter() - started})
+
+
+def _fused(
+    proto: onnx.ModelProto, weights: dict[str, tuple[int, ...]], shapes: Shapes, target: str
+) -> Skeleton:
+    """Return the graph for its target, and less ambitious ones beside it, which without weights cost little."""
+
+    def attempt(caution: str, *options: Any, **more: Any) -> Skeleton:
+        copy = onnx.ModelProto.FromString(proto.SerializeToString())
+        return dataclasses.replace(fuse(copy, weights, shapes, *options, **more), caution=caution)
+
+    best = attempt("", TARGETS[target])
+    alternatives = []
+    if best.padding:
+        alternatives.append(attempt("the padding is not left out", WITH_PADDING[target]))
+    alternatives.append(attempt("nothing is fused", only_needed=True))
+    return dataclasses.replace(best, alternatives=alternatives)
 
 
 def _trace(graph: Graph, variables: list[Any]) -> tuple[Any, dict[str, int]]:
