@@ -313,7 +313,7 @@ class Recipe(_Section):
             raise ValueError("training.max_steps and training.label_smoothing are for pairs of texts")
         if self.text is not None and self.text.dropout and self.training.batch_tokens is None:
             raise ValueError("text.dropout needs training.batch_tokens")
-        if self.training.patience is not None and self.data.validation is None and not self.data.validation_share:
+        if self.training.patience is not None and not self._has_validation:
             raise ValueError("training.patience needs data.validation or data.validation_share")
         scores = SCORES[self.task]
         if self.evaluation.metric is not None and self.evaluation.metric not in scores:
@@ -322,6 +322,10 @@ class Recipe(_Section):
             if getattr(self.evaluation, name) is not None and self.task != "seq2seq":
                 raise ValueError(f"evaluation.{name} is for translations; this data is none")
         return self
+
+    @property
+    def _has_validation(self) -> bool:
+        return getattr(self.data, "validation", None) is not None or self.data.validation_share is not None
 
     @property
     def task(self) -> str:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from kzoo.errors import KzooError
 Progress = Callable[[str], None]
 OnEpoch = Callable[[int, int, dict[str, float]], None]
 
+# The columns of `metrics.csv` that count something.
+_COUNTS = frozenset({"epoch", "step", "data_pass", "data_batch"})
 _CHECKPOINT = re.compile(r"epoch-(\d{4,})\.keras")
 
 
@@ -81,15 +83,17 @@ class RunDirectory:
             return []
         with file.open(newline="", encoding="utf-8") as rows:
             read = [
-                {key: int(value) if key == "epoch" else float(value) for key, value in row.items()}
+                {key: int(value) if key in _COUNTS else float(value) for key, value in row.items()}
                 for row in csv.DictReader(rows)
             ]
         return read[: self.last_epoch()]
 
-    def finish_epoch(self, rows: list[dict[str, float]], best: int, save: Callable[[Path], None]) -> None:
+    def finish_epoch(
+        self, rows: list[dict[str, float]], keep: Collection[int], save: Callable[[Path], None]
+    ) -> None:
         """Keep an epoch: its checkpoint, which `save` writes to the path that it is given, and all rows.
 
-        Checkpoints other than this one and that of the epoch `best` are removed.
+        Checkpoints other than this one and those of the epochs `keep` are removed.
         """
         target = self.checkpoint(len(rows))
         temporary = target.with_name(f"partial-{target.name}")
@@ -102,8 +106,9 @@ class RunDirectory:
         writer.writerows(rows)
         write(self.path / "metrics.csv", table.getvalue())
         temporary.replace(target)
+        kept = {target, *map(self.checkpoint, keep)}
         for other in target.parent.iterdir():
-            if other not in (target, self.checkpoint(best)):
+            if other not in kept:
                 other.unlink()
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
@@ -114,7 +119,7 @@ class RunDirectory:
 def open_run(
     home: Path,
     identity: Mapping[str, Any],
-    environment: Mapping[str, Any],
+    record: Mapping[str, Any],
     fresh: bool,
     progress: Progress | None,
 ) -> RunDirectory:
@@ -122,8 +127,8 @@ def open_run(
 
     Args:
         home: where the runs of this name lie.
-        identity: what makes two runs the same: recipe and data.
-        environment: what else a new run records.
+        identity: what makes two runs the same: how to train, and the data.
+        record: what else a run writes down: the whole recipe, and the environment that it began in.
         fresh: whether to start a new run in any case.
         progress: see `RunDirectory`.
 
@@ -136,7 +141,9 @@ def open_run(
             if known is None or (path / "metrics.json").is_file():
                 continue
             if {key: known.get(key) for key in identity} == identity:
-                return RunDirectory(path, progress)
+                run = RunDirectory(path, progress)
+                write(path / "run.json", json.dumps({**record, **known, **_newer(record)}, indent=1) + "\n")
+                return run
     date = datetime.datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -146,8 +153,13 @@ def open_run(
     except OSError as error:
         raise KzooError(f"Cannot make a run directory in {home}: {error.strerror or error}.") from None
     run = RunDirectory(path, progress)
-    write(path / "run.json", json.dumps({**identity, "environment": environment}, indent=1) + "\n")
+    write(path / "run.json", json.dumps({**record, **identity}, indent=1) + "\n")
     return run
+
+
+def _newer(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run that goes on writes down anew."""
+    return {name: value for name, value in record.items() if name != "environment"}
 
 
 def runs_home() -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,19 @@ import numpy as np
 from kzoo.data import Augmentation, Examples, augment, locate
 from kzoo.errors import KzooError
 from kzoo.models import TASKS, TransformerModel, create_model
-from kzoo.recipes.config import Recipe, TextSection
+from kzoo.recipes.config import Recipe, TextSection, TrainingSection
 from kzoo.recipes.directory import OnEpoch, RunDirectory
+from kzoo.recipes.keeping import Keeper
+from kzoo.recipes.pairs import PairBatches
 from kzoo.recipes.parts import Parts
 from kzoo.text import Tokenizer
-from kzoo.training import default_learning_rate, default_optimizer
+from kzoo.training import (
+    InverseSquareRoot,
+    SmoothedTokenLoss,
+    cosine_schedule,
+    default_learning_rate,
+    make_optimizer,
+)
 from kzoo.vision import ImagePreprocessing, preprocess
 
 _TOKENIZER_KINDS = {"classification": "wordpiece", "seq2seq": "bpe"}
@@ -28,20 +36,40 @@ def build_model(recipe: Recipe, parts: Parts, beside: Path) -> TransformerModel:
     Raises:
         KzooError: the recipe's model does not exist, cannot carry the task, or was given a wrong knob.
     """
-    keras.utils.set_random_seed(recipe.training.seed)
+    training, task = recipe.training, TASKS[recipe.task]
+    keras.utils.set_random_seed(training.seed)
     options: dict[str, Any] = {**recipe.model.knobs, "task": recipe.task}
+    if training.precision != "float32":
+        options["dtype"] = training.precision
     if parts.labels is not None:
         options["labels"] = parts.labels
     if recipe.task in _TOKENIZER_KINDS:
         tokenizer = _tokenizer(recipe, parts.train, beside)
         options |= {"tokenizer": tokenizer, "vocab_size": tokenizer.vocab_size}
     model = create_model(recipe.model.name, **options)
-    training, task = recipe.training, TASKS[recipe.task]
-    steps = -(-len(parts.train) // training.batch_size) * training.epochs
+    loss = SmoothedTokenLoss(training.label_smoothing) if training.label_smoothing else task.loss()
     rate = training.learning_rate or default_learning_rate(model.backbone.config.hidden_dim)
-    model.compile(optimizer=default_optimizer(rate, steps), loss=task.loss(), metrics=task.metrics())
+    model.compile(optimizer=_optimizer(training, rate, len(parts.train)), loss=loss, metrics=task.metrics())
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _optimizer(training: TrainingSection, rate: float, examples: int) -> keras.optimizers.Optimizer:
+    # Schedules count batches, of which several may make an update.
+    each = training.accumulate
+    warmup = training.warmup_steps * each if training.warmup_steps is not None else None
+    updates = training.max_steps
+    batches = -(-examples // training.batch_size) * training.periods if updates is None else updates * each
+    schedule = cosine_schedule(rate, batches, warmup)
+    if training.schedule == "inverse_sqrt":
+        schedule = InverseSquareRoot(rate, warmup or max(min(batches // 10, 1000 * each), 1))
+    return make_optimizer(
+        schedule,
+        betas=(training.betas[0], training.betas[1]),
+        weight_decay=training.weight_decay,
+        clip_norm=training.clip_norm,
+        accumulate=each,
+    )
 
 
 def _tokenizer(recipe: Recipe, train: Examples, beside: Path) -> Tokenizer:
@@ -63,7 +91,7 @@ def train(
     verbose: int,
     on_epoch: OnEpoch | None = None,
 ) -> int:
-    """Train from the run's last finished epoch to the recipe's last, and leave the best epoch in the model.
+    """Train from the run's last checkpoint to the recipe's last one, and leave the chosen weights in the model.
 
     Args:
         model: compiled.
@@ -74,7 +102,8 @@ def train(
         on_epoch: called after each epoch.
 
     Returns:
-        The best epoch, from 1: the last one, if there is nothing to validate on.
+        The checkpoint that was chosen, from 1: the best one; the last one, if there is nothing to validate on, or if
+        the model is the average of the last ones.
 
     Raises:
         KzooError: an image cannot be read, the loss is no longer a number, or a checkpoint cannot be loaded.
@@ -84,12 +113,13 @@ def train(
         _load(model, run.checkpoint(first))
         # Otherwise the order of the examples would be that of the first epochs again.
         keras.utils.set_random_seed(training.seed + first)
-    keeper = _Keeper(run, recipe, on_epoch)
-    if first < training.epochs:
-        data = _fit_data(model, recipe, parts, first)
+    pairs = PairBatches(model, recipe, parts, run.history()) if training.batch_tokens is not None else None
+    keeper = Keeper(run, recipe, on_epoch, pairs)
+    if first < training.periods and not keeper.is_over():
+        data = _fit_data(model, recipe, parts, first) if pairs is None else pairs.fit_data()
         try:
             model.fit(
-                **data, epochs=training.epochs, initial_epoch=first, verbose=verbose, callbacks=[keeper]
+                **data, epochs=training.periods, initial_epoch=first, verbose=verbose, callbacks=[keeper]
             )
         except Exception:
             for batches in data.values():
@@ -97,10 +127,25 @@ def train(
                 if isinstance(batches, ImageBatches) and batches.error is not None:
                     raise batches.error from None
             raise
+    last = len(keeper.rows)
+    if training.average > 1:
+        _average(model, [run.checkpoint(epoch) for epoch in keeper.averaged()])
+        return last
     best = keeper.best()
-    if best != training.epochs:
+    if best != last or first == last:
         _load(model, run.checkpoint(best))
     return best
+
+
+def _average(model: TransformerModel, checkpoints: Sequence[Path]) -> None:
+    """Put the mean of the checkpoints' weights into the model."""
+    sums = [np.zeros(variable.shape, np.float64) for variable in model.trainable_variables]
+    for checkpoint in checkpoints:
+        _load(model, checkpoint)
+        for total, variable in zip(sums, model.trainable_variables, strict=True):
+            total += keras.ops.convert_to_numpy(variable)
+    for total, variable in zip(sums, model.trainable_variables, strict=True):
+        variable.assign((total / len(checkpoints)).astype(np.float32))
 
 
 def _load(model: TransformerModel, checkpoint: Path) -> None:
@@ -184,59 +229,3 @@ class ImageBatches(keras.utils.PyDataset):
         """Make the next epoch's order."""
         if self.random is not None:
             self.order = self.random.permutation(len(self.examples))
-
-
-class _Keeper(keras.callbacks.Callback):
-    """Keeps every finished epoch, and stops when the loss is no longer a number."""
-
-    def __init__(self, run: RunDirectory, recipe: Recipe, on_epoch: OnEpoch | None) -> None:
-        super().__init__()
-        self.run = run
-        self.epochs = recipe.training.epochs
-        self.on_epoch = on_epoch
-        self.score = "val_accuracy" if recipe.task != "seq2seq" else None
-        self.rows = run.history()
-        self.step = 0
-        self.started = 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.started, self.step = time.perf_counter(), 0
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.step += 1
-        if not np.isfinite(logs["loss"]):
-            self._stop(f"at step {self.step} of epoch {len(self.rows) + 1}")
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        # The last step's own update shows in no loss yet.
-        if not all(
-            np.isfinite(np.asarray(keras.ops.convert_to_numpy(v))).all() for v in self.model.variables
-        ):
-            self._stop(f"at the last step of epoch {epoch + 1}")
-        row = {"epoch": epoch + 1, "seconds": round(time.perf_counter() - self.started, 3)}
-        row["learning_rate"] = float(self.model.optimizer.learning_rate)
-        self.rows.append(row | {name: float(value) for name, value in logs.items()})
-        self.run.finish_epoch(self.rows, self.best(), self.model.save)
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in self.rows[-1].items() if name != "epoch")
-        if self.on_epoch is not None:
-            self.on_epoch(epoch + 1, self.epochs, self.rows[-1])
-        self.run.log(f"Epoch {epoch + 1} of {self.epochs}: {shown}.")
-
-    def best(self) -> int:
-        """Return the best epoch so far, from 1; the later one of equals."""
-        if "val_loss" not in self.rows[-1]:
-            return len(self.rows)
-
-        def rank(epoch: int) -> tuple[float, float, int]:
-            row = self.rows[epoch - 1]
-            return (row[self.score] if self.score is not None else 0.0, -row["val_loss"], epoch)
-
-        return max(range(1, len(self.rows) + 1), key=rank)
-
-    def _stop(self, where: str) -> None:
-        last = self.run.last_epoch()
-        kept = f"The checkpoint of epoch {last} is kept" if last else "No epoch was finished"
-        raise KzooError(
-            f"The loss is no longer a number, {where}. {kept} in {self.run.path}. A lower "
-            "training.learning_rate is what usually helps."
-        )

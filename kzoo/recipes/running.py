@@ -87,15 +87,15 @@ def run(
     model = build_model(recipe, parts, path.parent)
     directory = open_run(
         runs_home() / recipe.name,
-        {"recipe": recipe.model_dump(mode="json"), "data": parts.checksums},
-        _environment(_command(path, overrides)),
+        {"training": _given(recipe), "data": parts.checksums},
+        {"recipe": recipe.model_dump(mode="json"), "environment": _environment(_command(path, overrides))},
         fresh,
         progress,
     )
     resumed_after = directory.last_epoch()
     directory.say(f"Run directory: {directory.path}")
     if resumed_after:
-        directory.say(f"Going on after epoch {resumed_after} of {recipe.training.epochs}.")
+        directory.say(f"Going on after {recipe.training.place(resumed_after)}.")
     try:
         silent = progress is None or on_epoch is not None
         metrics = _train_and_export(model, recipe, parts, directory, silent, on_epoch, language)
@@ -105,8 +105,7 @@ def run(
         directory.finish(metrics)
     except KeyboardInterrupt:
         directory.say(
-            f"Interrupted after epoch {directory.last_epoch()} of {recipe.training.epochs}. The same command goes on "
-            "from there."
+            f"Interrupted after {recipe.training.place(directory.last_epoch())}. The same command goes on from there."
         )
         raise
     except KzooError as error:
@@ -115,6 +114,15 @@ def run(
     return RunResult(
         directory.path, directory.bundle, metrics["scores"], resumed_after, path.parent if publish else None
     )
+
+
+def _given(recipe: Recipe) -> dict[str, Any]:
+    """Return what a recipe says of the training: a run goes on when only words, scores or the bundle are to differ.
+
+    Defaults are left out, so that it also goes on when a later kzoo knows more fields.
+    """
+    beside = {"description": True, "evaluation": True, "export": True, "data": {"licence"}}
+    return recipe.model_dump(mode="json", exclude_defaults=True, exclude=beside)
 
 
 def _train_and_export(

@@ -5,11 +5,11 @@ import pytest
 from kzoo import KzooError
 from kzoo.recipes.directory import RunDirectory, open_run, runs_home
 
-RECIPE = {"recipe": {"name": "topic", "epochs": 5}, "data": {"a.csv": "12ab"}}
+RECIPE = {"training": {"name": "topic", "epochs": 5}, "data": {"a.csv": "12ab"}}
 
 
-def start(home, identity=RECIPE, fresh=False):
-    run = open_run(home, identity, {"backend": "tensorflow"}, fresh, None)
+def start(home, identity=RECIPE, fresh=False, recipe="in full"):
+    run = open_run(home, identity, {"environment": {"backend": "tensorflow"}, "recipe": recipe}, fresh, None)
     path = run.path
     del run  # frees the lock, as the end of a process does
     return path
@@ -17,18 +17,20 @@ def start(home, identity=RECIPE, fresh=False):
 
 def finish_epochs(run, count, best):
     rows = [{"epoch": epoch, "loss": 1 / epoch} for epoch in range(1, count + 1)]
-    run.finish_epoch(rows, best, lambda path: path.write_text("weights"))
+    run.finish_epoch(rows, [best], lambda path: path.write_text("weights"))
 
 
 def test_an_unfinished_run_is_gone_on_with(tmp_path):
     first = start(tmp_path)
     assert start(tmp_path) == first
     assert json.loads((first / "run.json").read_text())["environment"] == {"backend": "tensorflow"}
+    assert start(tmp_path, recipe="in other words") == first
+    assert json.loads((first / "run.json").read_text())["recipe"] == "in other words"
 
 
 def test_other_recipes_other_data_and_fresh_start_anew(tmp_path):
     first = start(tmp_path)
-    other_recipe = start(tmp_path, RECIPE | {"recipe": {"name": "topic", "epochs": 6}})
+    other_recipe = start(tmp_path, RECIPE | {"training": {"name": "topic", "epochs": 6}})
     other_data = start(tmp_path, RECIPE | {"data": {"a.csv": "34cd"}})
     fresh = start(tmp_path, fresh=True)
     assert len({first, other_recipe, other_data, fresh}) == 4
@@ -76,7 +78,7 @@ def test_an_epoch_counts_once_its_checkpoint_is_whole(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run.finish_epoch([{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 0.5}], 2, killed)
+        run.finish_epoch([{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 0.5}], [2], killed)
     assert run.last_epoch() == 1
     assert len(run.history()) == 1
     finish_epochs(run, 2, 2)

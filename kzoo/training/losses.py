@@ -1,0 +1,76 @@
+"""The loss over tokens with smoothed labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kzoo.training.objectives import IGNORED
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class SmoothedTokenLoss(keras.losses.Loss):
+    """Cross-entropy of token logits (batch, length, vocab_size), averaged over real labels (batch, length).
+
+    A share of each label is spread evenly over the vocabulary (Szegedy et al., 2015, section 7).
+
+    Args:
+        smoothing: that share, from 0 to below 1.
+
+    Example:
+        >>> even = SmoothedTokenLoss(0.1)(np.array([[2, -100]]), np.zeros((1, 2, 8), "float32"))
+        >>> round(float(even), 4)  # log(8)
+        2.0794
+    """
+
+    def __init__(self, smoothing: float = 0.1, name: str = "smoothed_token_loss", **kwargs: Any) -> None:
+        super().__init__(**{"reduction": "sum", "name": name, **kwargs})
+        self.smoothing = smoothing
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return each token's part (batch, length) of the mean."""
+        real = ops.cast(ops.not_equal(y_true, IGNORED), "float32")
+        labels = ops.maximum(ops.cast(y_true, "int32"), 0)
+        losses = _smoothed_cross_entropy(ops.cast(y_pred, "float32"), labels, self.smoothing)
+        return losses * real / ops.maximum(ops.sum(real), 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the share, and what all losses have."""
+        return {**super().get_config(), "smoothing": self.smoothing}
+
+
+def _smoothed_cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:
+    """Return the loss (...) of logits (..., vocab_size).
+
+    The gradient is written out: derived step by step from the loss, it takes several more passes over what is by far
+    the largest tensor of a step.
+    """
+    vocab_size = logits.shape[-1]
+
+    @ops.custom_gradient
+    def loss(logits: Any) -> Any:
+        hit = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(labels, -1), axis=-1), -1)
+        total = ops.logsumexp(logits, axis=-1)
+        losses = total - (1.0 - smoothing) * hit - smoothing * ops.mean(logits, axis=-1)
+
+        def gradient(*args: Any, upstream: Any = None) -> Any:
+            each = args[0] if upstream is None else upstream
+            wanted = _smoothed(labels, vocab_size, smoothing)
+            return (ops.softmax(logits, axis=-1) - wanted) * ops.expand_dims(each, -1)
+
+        return losses, gradient
+
+    return loss(logits)
+
+
+def _smoothed(labels: Any, vocab_size: int, smoothing: float) -> Any:
+    """Return the wanted probabilities (..., vocab_size)."""
+    rest = smoothing / vocab_size
+    if keras.backend.backend() == "tensorflow":
+        # One pass in place of three: this backend runs each operation as it stands.
+        import tensorflow as tf
+
+        return tf.one_hot(labels, vocab_size, on_value=1.0 - smoothing + rest, off_value=rest)
+    return ops.one_hot(labels, vocab_size, dtype="float32") * (1.0 - smoothing) + rest

@@ -1,0 +1,24 @@
+"""What `kzoo train` does before it exports: `python -m tests.recipes.learning RECIPE RUNS`, slowly."""
+
+import sys
+import time
+from pathlib import Path
+
+from kzoo.recipes.config import load_recipe
+from kzoo.recipes.directory import open_run
+from kzoo.recipes.fitting import build_model, train
+from kzoo.recipes.parts import load_parts
+
+
+def learn(path, runs, overrides=(), on_epoch=None):
+    """Return the trained model, the checkpoint that was chosen, and the run's directory."""
+    recipe = load_recipe(path, overrides)
+    parts = load_parts(recipe, Path(path).parent)
+    model = build_model(recipe, parts, Path(path).parent)
+    run = open_run(Path(runs), {}, {}, False, None)
+    return model, train(model, recipe, parts, run, 0, on_epoch), run
+
+
+if __name__ == "__main__":
+    # So that there is time to kill it between two checkpoints.
+    learn(sys.argv[1], sys.argv[2], on_epoch=lambda *_: time.sleep(2))
