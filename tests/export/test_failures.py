@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+import keras
 import numpy as np
 import pytest
 
@@ -189,3 +190,25 @@ model = kzoo.models.vit_micro_patch4_32(image_size=8, num_layers=1)
     after = contents(tmp_path)
     assert after.keys() - before.keys() <= {"repository/vit/2/model.onnx"}
     assert not [path.name for path in tmp_path.rglob(".*")]
+
+
+def test_what_fusion_gets_wrong_is_undone_and_said(tmp_path, monkeypatch):
+    from kzoo.export import fusion
+
+    def wrong(graph, node):
+        if node.op_type in ("Gelu", "BiasGelu"):
+            node.op_type, node.domain = "Relu", ""
+            del node.input[1:]
+
+    monkeypatch.setattr(fusion, "_RULES", (*fusion._RULES, wrong))
+    model = keras.Sequential(
+        [keras.Input((None, 4)), keras.layers.Dense(2, activation="gelu", name="scores")]
+    )
+    report = kzoo.export.to_onnx(model, tmp_path / "model.onnx")
+    assert "nothing is fused, or else: The exported graph's output 'scores' differs from Keras" in str(report)
+    assert report.largest_difference < 1e-4
+
+    monkeypatch.setattr(fusion, "_NEEDED", (*fusion._NEEDED, wrong))
+    with pytest.raises(VerificationError, match="output 'scores' differs from Keras"):
+        kzoo.export.to_onnx(model, tmp_path / "wrong.onnx")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx"]
