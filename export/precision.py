@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import onnx
@@ -28,10 +29,12 @@ class Bounds:
 
 BOUNDS = {
     "float16": Bounds(tolerance=0.02, cosine=0.9999, repeated=0.02),
-    "int8": Bounds(tolerance=0.5, cosine=0.98, repeated=0.1),
+    "int8": Bounds(tolerance=0.5, cosine=0.99, repeated=0.1),
     "int8_static": Bounds(tolerance=0.5, cosine=0.97, repeated=0.1),
     "int4": Bounds(tolerance=1.0, cosine=0.85, repeated=0.1),
 }
+# Where some products may stay in float32.
+INTEGERS = ("int8", "int8_static", "int4")
 DTYPES = ("float32", "bfloat16", *BOUNDS)
 
 
@@ -56,18 +59,21 @@ def check_dtype(dtype: str, calibrated: bool = False) -> None:
         raise ExportError(f"calibration= is for dtype='int8_static'; dtype='{dtype}' makes no use of it.")
 
 
-def reduce_precision(proto: onnx.ModelProto, dtype: str, observe: Observe | None = None) -> None:
+def reduce_precision(
+    proto: onnx.ModelProto, dtype: str, observe: Observe | None = None, spared: Collection[str] = ()
+) -> None:
     """Write a graph anew in another precision, in place; its inputs and outputs stay as they are.
 
     Args:
         proto: a float32 graph whose weights are initializers.
         dtype: a key of `BOUNDS`.
         observe: for `"int8_static"`, runs the calibration data.
+        spared: weights that stay as they are, for the dtypes in `INTEGERS`.
     """
     if dtype == "float16":
         Halving(proto).apply()
     else:
-        quantizing = Quantizing(proto, dtype)
+        quantizing = Quantizing(proto, dtype, spared)
         if observe is not None:
             quantizing.calibrate(observe)
         quantizing.apply()

@@ -7,7 +7,7 @@ fails on fused graphs; its 4-bit quantizer wants one more package.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +35,9 @@ class _Weight:
 class Quantizing:
     """Weights in 8 or 4 bits; with 8, products of integers."""
 
-    def __init__(self, proto: onnx.ModelProto, dtype: str) -> None:
+    def __init__(self, proto: onnx.ModelProto, dtype: str, spared: Collection[str] = ()) -> None:
         self.proto = proto
+        self.spared = frozenset(spared)
         self.graph = proto.graph
         self.dtype = dtype
         self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
@@ -82,10 +83,29 @@ class Quantizing:
         tensor = self.initializers.get(name)
         return (
             tensor is not None
+            and name not in self.spared
             and tensor.data_type == _FLOAT
             and len(tensor.dims) == 2
             and tensor.dims[0] * tensor.dims[1] >= FEWEST_WEIGHTS
         )
+
+    def feed_forward(self) -> tuple[list[str], list[str]]:
+        """Return the matrices of products that yield half of what they sum over or less, and of what feeds them.
+
+        In a Transformer the former end a feed-forward, and the latter begin it.
+        """
+        sizes: dict[str, tuple[int, int]] = {}
+        for node in self.graph.node:
+            weight = self._weight(node)
+            if weight is not None and node.op_type != "Attention" and weight.name not in self.tables:
+                rows, columns = self.initializers[weight.name].dims
+                sizes[weight.name] = (columns, rows) if weight.transposed else (rows, columns)
+        narrowing = [name for name, (summed, yielded) in sizes.items() if summed >= 2 * yielded]
+        widths = {sizes[name][0] for name in narrowing}
+        feeding = [
+            name for name, (_, yielded) in sizes.items() if yielded in widths and name not in narrowing
+        ]
+        return narrowing, feeding
 
     def _weight(self, node: onnx.NodeProto) -> _Weight | None:
         """Return the matrix that a node multiplies its first input with, if it can be quantized."""
@@ -240,6 +260,15 @@ class Quantizing:
     def _add(self, op_type: str, inputs: list[str], *outputs: str, **attributes: Any) -> None:
         self.made.update(outputs)
         self.nodes.append(helper.make_node(op_type, inputs, outputs, name=outputs[0], **attributes))
+
+
+def spared_weights(proto: onnx.ModelProto) -> list[list[str]]:
+    """Return which matrices stay in float32 where all in int8 are too far from it: in turn, as long as they are.
+
+    What enters the second product of a feed-forward has outliers, which leave little of the 8 bits to the rest.
+    """
+    narrowing, feeding = Quantizing(proto, "int8").feed_forward()
+    return [spared for spared in (narrowing, narrowing + feeding) if spared]
 
 
 def _scales(array: np.ndarray, axis: int) -> np.ndarray:

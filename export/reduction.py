@@ -16,9 +16,10 @@ import onnx
 
 from kzoo.errors import ExportError, VerificationError
 from kzoo.export.cases import Arrays, Case
-from kzoo.export.precision import BOUNDS, reduce_precision
+from kzoo.export.precision import BOUNDS, INTEGERS, reduce_precision
+from kzoo.export.quantization import spared_weights
 from kzoo.export.verification import open_graph
-from kzoo.export.weights import save
+from kzoo.export.weights import mapped, save
 from kzoo.models.graphs import Graph
 from kzoo.runtime.comparison import Difference, compare, join
 from kzoo.runtime.pipeline import Pipeline
@@ -44,6 +45,8 @@ class GraphReduction:
         milliseconds_after: the same as shipped.
         timed: the sizes that it was timed at.
         differences: how far each output is from what it was in float32.
+        spared: weights whose products stay in float32, since without them the graph was too far from it.
+        reason: how far it was.
     """
 
     bytes_before: int
@@ -52,6 +55,8 @@ class GraphReduction:
     milliseconds_after: float
     timed: str
     differences: dict[str, Difference]
+    spared: list[str] = field(default_factory=list)
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,11 @@ class Reduction:
                 f"{graph.milliseconds_before:.2f} ms to {graph.milliseconds_after:.2f} ms ({graph.timed}), "
                 f"cosine to float32 at least {cosine:.4f}"
             )
+            if graph.spared:
+                lines.append(
+                    f"{len(graph.spared)} of its products stay in float32, beginning with '{graph.spared[0]}': with "
+                    f"all in {self.dtype} {graph.reason}"
+                )
         if self.metric_before is not None and self.metric_after is not None:
             lines.append(f"metric {self.metric_before:.4g} to {self.metric_after:.4g}")
         return "\n".join(lines)
@@ -108,38 +118,55 @@ def reduce_graph(
         for file in (path, path.with_name(f"{path.name}.data")):
             if file.exists():
                 file.rename(original.with_name(file.name))
-        proto = onnx.load(str(original))
-        observe = None if calibration is None else _observer(original, proto, calibration)
-        reduce_precision(proto, dtype, observe)
-        written = save(proto, path)
-        del proto
-        before, after = open_graph(original), _open_reduced(path, dtype)
-        if calibration is not None:
-            # Whatever lies outside the calibrated ranges is cut off: the bounds hold for nothing else.
-            compared = [Case(f"calibration batch {i}", batch, {}) for i, batch in enumerate(calibration[:8])]
-        else:
-            compared = cases
-        found: dict[str, list[Difference]] = {}
-        for case in compared:
-            results = _run(after, case.inputs)
-            for name, reference in _run(before, case.inputs).items():
-                if reference.dtype.kind == "f":
-                    difference = _difference(name, reference, results[name], case, dtype)
-                    found.setdefault(name, []).append(difference)
-        timed, batch = _typical(graph, cases[0].inputs)
-        milliseconds = _time(before, after, batch)
-        reduction = GraphReduction(
-            bytes_before=sum(file.stat().st_size for file in original.parent.iterdir()),
-            bytes_after=sum(file.stat().st_size for file in written),
-            milliseconds_before=milliseconds[0],
-            milliseconds_after=milliseconds[1],
-            timed=timed,
-            differences={name: join(differences) for name, differences in found.items()},
-        )
-        shipped = [dataclasses.replace(case, expected=_run(after, case.inputs)) for case in cases]
-        # Windows does not remove a file that is open.
-        del before
-    return reduction, shipped
+        reason = ""
+        for spared in ([], *(spared_weights(mapped(original)) if dtype in INTEGERS else [])):
+            try:
+                reduction, shipped = _attempt(original, path, graph, cases, dtype, calibration, spared)
+            except _BoundError as error:
+                reason, last = reason or error.fault, error
+            else:
+                return dataclasses.replace(reduction, spared=spared, reason=reason), shipped
+        raise last
+
+
+def _attempt(
+    original: pathlib.Path,
+    path: pathlib.Path,
+    graph: Graph,
+    cases: list[Case],
+    dtype: str,
+    calibration: list[Arrays] | None,
+    spared: list[str],
+) -> tuple[GraphReduction, list[Case]]:
+    proto = onnx.load(str(original))
+    observe = None if calibration is None else _observer(original, proto, calibration)
+    reduce_precision(proto, dtype, observe, spared)
+    written = save(proto, path)
+    del proto
+    before, after = open_graph(original), _open_reduced(path, dtype)
+    if calibration is not None:
+        # Whatever lies outside the calibrated ranges is cut off: the bounds hold for nothing else.
+        compared = [Case(f"calibration batch {i}", batch, {}) for i, batch in enumerate(calibration[:8])]
+    else:
+        compared = cases
+    found: dict[str, list[Difference]] = {}
+    for case in compared:
+        results = _run(after, case.inputs)
+        for name, reference in _run(before, case.inputs).items():
+            if reference.dtype.kind == "f":
+                difference = _difference(name, reference, results[name], case, dtype, len(spared))
+                found.setdefault(name, []).append(difference)
+    timed, batch = _typical(graph, cases[0].inputs)
+    milliseconds = _time(before, after, batch)
+    reduction = GraphReduction(
+        bytes_before=sum(file.stat().st_size for file in original.parent.iterdir()),
+        bytes_after=sum(file.stat().st_size for file in written),
+        milliseconds_before=milliseconds[0],
+        milliseconds_after=milliseconds[1],
+        timed=timed,
+        differences={name: join(differences) for name, differences in found.items()},
+    )
+    return reduction, [dataclasses.replace(case, expected=_run(after, case.inputs)) for case in cases]
 
 
 def check_metric(name: str, before: float, after: float, max_drop: float | None) -> None:
@@ -224,20 +251,33 @@ def _run(session: Any, inputs: Arrays) -> Arrays:
     return dict(zip(names, results, strict=True))
 
 
-def _difference(name: str, reference: np.ndarray, found: np.ndarray, case: Case, dtype: str) -> Difference:
+class _BoundError(VerificationError):
+    """A graph in another precision that misses a bound."""
+
+    def __init__(self, title: str, fault: str) -> None:
+        super().__init__(f"In {title} {fault}. Nothing was written.")
+        self.fault = fault
+
+
+def _difference(
+    name: str, reference: np.ndarray, found: np.ndarray, case: Case, dtype: str, spared: int
+) -> Difference:
     bounds = BOUNDS[dtype]
+    title = f"{dtype}, {spared} products left in float32," if spared else dtype
     found = np.where(np.isnan(reference), reference, found)
     result = compare(name, reference, found, bounds.tolerance)
     if result.beyond:
-        raise VerificationError(
-            f"In {dtype} the output '{name}' differs from float32 at {result.place}: {result.account}; "
+        raise _BoundError(
+            title,
+            f"the output '{name}' differs from float32 at {result.place}: {result.account}; "
             f"{result.beyond:,} of {result.total:,} values are beyond the tolerance of {bounds.tolerance:g} "
-            f"(case: {case.name}). Nothing was written."
+            f"(case: {case.name})",
         )
     if result.difference.cosine < bounds.cosine:
-        raise VerificationError(
-            f"In {dtype} the output '{name}' has cosine {result.difference.cosine:.4f} to float32, and at least "
-            f"{bounds.cosine:g} is asked for (case: {case.name}). Nothing was written."
+        raise _BoundError(
+            title,
+            f"the output '{name}' has cosine {result.difference.cosine:.4f} to float32, and at least "
+            f"{bounds.cosine:g} is asked for (case: {case.name})",
         )
     return result.difference
 

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import kzoo
 from kzoo.errors import ExportError, VerificationError
-from kzoo.export import precision, reduction
+from kzoo.export import precision, quantization, reduction
 from kzoo.models import TransformerModel
 from kzoo.text import Tokenizer
 from tests.models.tiny import shaken, tiny
@@ -364,3 +364,36 @@ def test_embeddings_that_are_one_node_come_apart() -> None:
     expected = run(proto, **given)
     precision.reduce_precision(proto, "int8")
     assert cosine(run(proto, **given), expected) > 0.9999
+
+
+def test_products_stay_in_float32_where_all_in_int8_are_too_far(tmp_path: pathlib.Path) -> None:
+    keras.utils.set_random_seed(0)
+    x = keras.Input((64,))
+    # What enters the second product is small but for two, of which it makes nothing: they take all 8 bits.
+    spikes = np.array([300.0, 300.0, *[1.0] * 254], "float32")
+    contract = keras.layers.Dense(64, use_bias=False, name="contract")
+    model = keras.Model(x, contract(keras.layers.Dense(256)(x) * spikes))
+    contract.kernel.assign(np.concatenate([np.zeros((2, 64)), normal(254, 64)]))
+    path = tmp_path / "model.onnx"
+    report = kzoo.export.to_onnx(model, path, dtype="int8")
+    (graph,) = report.reduction.graphs.values()
+    assert graph.spared == [contract.kernel.path]
+    assert graph.reason.startswith("the output 'contract'")
+    assert graph.differences["contract"].cosine > precision.BOUNDS["int8"].cosine
+    assert stored(path) == {TensorProto.INT8: 64 * 256, TensorProto.FLOAT: 256 * 64 + 256 + 256 + 256}
+    assert graph.bytes_after == path.stat().st_size
+    assert "1 of its products stay in float32, beginning with 'contract/kernel'" in str(report)
+
+
+def test_more_products_stay_in_float32_as_long_as_that_is_too_far() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "expand"], ["wide"]),
+        helper.make_node("MatMul", ["wide", "contract"], ["narrow"]),
+        helper.make_node("MatMul", ["narrow", "other"], ["output"]),
+    ]
+    weights = {"expand": normal(64, 256), "contract": normal(256, 64), "other": normal(64, 70)}
+    proto = graph_of(nodes, weights, {"x": (TensorProto.FLOAT, ["n", 64])}, ["n", 70])
+    ladder = quantization.spared_weights(proto)
+    assert ladder == [["contract"], ["contract", "expand"]]
+    precision.reduce_precision(proto, "int8", spared=ladder[1])
+    assert [node.op_type for node in proto.graph.node].count("MatMul") == 2
