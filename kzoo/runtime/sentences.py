@@ -28,7 +28,7 @@ class SentenceReader:
 
     Attributes:
         reader: has the tokenizer, and the most tokens of a text.
-        languages: what may be asked for, by a code such as `>>fr<<` in front of the text.
+        languages: what may be asked for, by a code such as `>>fr<<` in front of the source.
         name: the model's, for messages.
     """
 
@@ -52,13 +52,13 @@ class SentenceReader:
             raise KzooError(
                 f"There are {len(items)} texts and {len(prefixes)} prefixes: give one for each, or one for all."
             )
-        texts = self._in_language(items, language)
+        start = self._language_ids(language)
         places = [place for place, item in enumerate(items) if item.strip()]
         if not places:
             return []
         begun = self._beginnings([prefixes[place] for place in places])
-        ids = self._encode([texts[place] for place in places], places, len(items))
-        return [Sentence(*fields) for fields in zip(places, ids, begun, strict=True)]
+        rows = self._encode([items[place] for place in places], places, len(items), first=start)
+        return [Sentence(*fields) for fields in zip(places, rows, begun, strict=True)]
 
     def read_pairs(self, sources: list[str], targets: list[str], language: str | None) -> list[Sentence]:
         """Return the sentences of sources with their whole targets.
@@ -70,23 +70,24 @@ class SentenceReader:
             raise KzooError(
                 f"There are {len(sources)} sources and {len(targets)} targets: give one for each."
             )
-        ids = self._encode(self._in_language(sources, language))
+        ids = self._encode(sources, first=self._language_ids(language))
         written = self._encode(targets, target=True)
         return [
             Sentence(place, source, target.tolist())
             for place, (source, target) in enumerate(zip(ids, written, strict=True))
         ]
 
-    def _in_language(self, items: list[str], language: str | None) -> list[str]:
+    def _language_ids(self, language: str | None) -> list[int]:
         if language is None:
-            return items
+            return []
         if language not in self.languages:
             known = "its one language" if not self.languages else f"{len(self.languages)} languages"
             raise KzooError(
                 f"The model '{self.name}' does not translate into '{language}', but into {known}."
                 f"{did_you_mean(language, self.languages)}"
             )
-        return [f">>{language}<< {item}" for item in items]
+        token = self.reader.tokenizer.token_id(f">>{language}<<")
+        return [] if token is None else [token]
 
     def _beginnings(self, prefixes: list[str]) -> list[list[int]]:
         given = [prefix.rstrip() for prefix in prefixes]
@@ -98,16 +99,23 @@ class SentenceReader:
         return [known[prefix] for prefix in given]
 
     def _encode(
-        self, texts: list[str], places: list[int] | None = None, total: int | None = None, **options: Any
+        self,
+        texts: list[str],
+        places: list[int] | None = None,
+        total: int | None = None,
+        first: Sequence[int] = (),
+        **options: Any,
     ) -> list[np.ndarray]:
-        """Return each text's token ids, cut to what the model takes."""
+        """Return each text's token ids behind the `first` ones, cut to what the model takes."""
         rows, cut = [], []
+        room = self.reader.max_length - len(first)
         for start in range(0, len(texts), _TOGETHER):
             encoding = self.reader.tokenizer.encode(
-                texts[start : start + _TOGETHER], max_length=self.reader.max_length, **options
+                texts[start : start + _TOGETHER], max_length=room, **options
             )
             sizes = encoding.attention_mask.sum(axis=1)
-            rows += [row[:size] for row, size in zip(encoding.input_ids, sizes, strict=True)]
+            pairs = zip(encoding.input_ids, sizes, strict=True)
+            rows += [np.concatenate([np.array(first, np.int32), row[:size]]) for row, size in pairs]
             cut += (start + np.flatnonzero(encoding.truncated)).tolist()
         if cut:
             named = cut if places is None else [places[index] for index in cut]
