@@ -56,19 +56,9 @@ def read_table(
         'cooking'
     """
     file = Path(path)
-    kind = format or table_format(file)
-    if kind is None:
-        raise KzooError(
-            f"{file}: its name does not tell what kind of table it is. Say which: csv, tsv or jsonl."
-        )
     columns = [text] if isinstance(text, str | int) else list(text)
-    if len({type(column) for column in (*columns, label)}) != 1:
-        raise KzooError(f"The columns {[*columns, label]} mix names and numbers: use one or the other.")
     texts, labels = [], []
-    for line, row in _ROWS[kind](file, isinstance(label, str)):
-        for column in (*columns, label):
-            if column not in row:
-                raise KzooError(f"{file}, line {line}: there is no {_missing(column, row)}")
+    for line, row in _table_rows(file, format, [*columns, label]):
         name = row[label].strip()
         if label_names is not None:
             if name not in label_names:
@@ -86,13 +76,18 @@ def read_table(
             )
         texts.append(" ".join(row[column] for column in columns))
         labels.append(name)
-    if not texts:
-        raise KzooError(f"{file} has no rows.")
     return Examples(texts, labels)
 
 
-def read_pairs(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Examples:
+def read_pairs(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], *, allow_empty: bool = False
+) -> Examples:
     """Read two UTF-8 files whose lines belong together, a text a line, with or without `.gz`.
+
+    Args:
+        source: the source texts' file.
+        target: the target texts' file.
+        allow_empty: whether lines may be empty, as in what is yet to be cleaned.
 
     Returns:
         Source texts, and target texts.
@@ -108,9 +103,61 @@ def read_pairs(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
         )
     for path, lines in ((source, sources), (target, targets)):
         for line, content in lines:
-            if not content.strip():
+            if not allow_empty and not content.strip():
                 raise KzooError(f"{path}, line {line} is empty: remove the line from both files.")
     return Examples([content for _, content in sources], [content for _, content in targets])
+
+
+def read_pair_table(
+    path: str | os.PathLike[str],
+    *,
+    source: Column,
+    target: Column,
+    format: TableFormat | None = None,
+    allow_empty: bool = False,
+) -> Examples:
+    """Read pairs of texts from two columns of a table in UTF-8.
+
+    Args:
+        path: a file as for `read_table`.
+        source: the source texts' column, by name or by number.
+        target: the target texts' column.
+        format: the kind of table, where the name does not tell.
+        allow_empty: whether cells may be empty, as in what is yet to be cleaned.
+
+    Returns:
+        Source texts, and target texts.
+
+    Raises:
+        KzooError: as by `read_table`, and for an empty cell.
+    """
+    file = Path(path)
+    sources, targets = [], []
+    for line, row in _table_rows(file, format, [source, target]):
+        for column, texts in ((source, sources), (target, targets)):
+            if not allow_empty and not row[column].strip():
+                raise KzooError(f"{file}, line {line}: column {column!r} is empty. Remove the line.")
+            texts.append(row[column])
+    return Examples(sources, targets)
+
+
+def _table_rows(file: Path, format: TableFormat | None, columns: Sequence[Column]) -> Iterator[Row]:
+    """Yield the rows of a table that has these columns."""
+    kind = format or table_format(file)
+    if kind is None:
+        raise KzooError(
+            f"{file}: its name does not tell what kind of table it is. Say which: csv, tsv or jsonl."
+        )
+    if len({type(column) for column in columns}) != 1:
+        raise KzooError(f"The columns {[*columns]} mix names and numbers: use one or the other.")
+    line = None
+    for line, row in _ROWS[kind](file, isinstance(columns[0], str)):
+        for column in columns:
+            if column not in row:
+                raise KzooError(f"{file}, line {line}: there is no {_missing(column, row)}")
+        yield line, row
+    if line is None:
+        raise KzooError(f"{file} has no rows.")
 
 
 def table_format(path: str | os.PathLike[str]) -> TableFormat | None:

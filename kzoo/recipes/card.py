@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kzoo.recipes.config import Recipe
+from kzoo.recipes.config import Recipe, TrainingSection
 from kzoo.recipes.directory import write
+from kzoo.recipes.showing import as_tables
 
 _SHOWN = {"accuracy": "{:.2%}", "macro_f1": "{:.4f}"}
 _USE = {
@@ -38,41 +39,44 @@ model = kzoo.load("bundle")
     {command}
 
 - Model: `{model}`{knobs}; {parameters:,} parameters.
-- Training: {train:,} examples, {epochs} epochs in batches of {batch_size}, learning rate {rate}, seed {seed};
-  {seconds:,.0f} s.
-- Exported: epoch {epoch}, {chosen}.
+- Training: {train:,} examples, {length}, learning rate {rate}, seed {seed};
+  {seconds:,.0f} s.{cleaned}
+- Exported: {chosen}.
 - Made on {date}, on {hardware}, with {versions}.
 
 | data | sha256 |
 | --- | --- |
 {data}
-{licence}
+{licence}{translations}
 ![Learning curve](learning-curve.png)
 """
 
 
 def draw_curve(rows: Sequence[Mapping[str, float]], best: int, path: Path) -> None:
-    """Draw loss and metric by epoch.
+    """Draw loss and metrics by epoch, or by update.
 
     Args:
-        rows: what each epoch measured.
-        best: the epoch that was chosen, from 1.
+        rows: what was measured at each checkpoint.
+        best: the checkpoint that was chosen, from 1.
         path: the PNG file to write.
     """
     from matplotlib.figure import Figure
 
-    measured = [name for name in ("loss", "accuracy", "token_accuracy") if name in rows[0]]
+    names = ("loss", "accuracy", "token_accuracy", "bleu")
+    measured = [name for name in names if name in rows[0] or f"val_{name}" in rows[0]]
     figure = Figure(figsize=(4 * len(measured), 3), layout="constrained")
-    epochs = [row["epoch"] for row in rows]
+    unit = "step" if "step" in rows[0] else "epoch"
+    places = [row[unit] for row in rows]
+    chosen = places[best - 1]
     for place, name in enumerate(measured, start=1):
         axes = figure.add_subplot(1, len(measured), place)
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
             if key in rows[0]:
                 axes.plot(
-                    epochs, [row[key] for row in rows], label=label, marker="." if len(rows) < 20 else ""
+                    places, [row[key] for row in rows], label=label, marker="." if len(rows) < 20 else ""
                 )
-        axes.axvline(best, color="0.7", linestyle=":", label=f"epoch {best}, exported")
-        axes.set(xlabel="epoch", title=name.replace("_", " "))
+        axes.axvline(chosen, color="0.7", linestyle=":", label=f"{unit} {chosen:,}, exported")
+        axes.set(xlabel=unit, title=name.replace("_", " "))
         axes.legend(frameon=False, fontsize="small")
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
@@ -107,13 +111,13 @@ def card(
         model=recipe.model.name,
         knobs="".join(f", {knob} {value}" for knob, value in recipe.model.knobs.items()),
         parameters=metrics["parameters"],
-        epochs=recipe.training.epochs,
-        batch_size=recipe.training.batch_size,
+        length=_length(recipe.training),
         rate=recipe.training.learning_rate or "by the model's width",
         seed=recipe.training.seed,
         seconds=metrics["seconds"],
-        epoch=metrics["epoch"],
-        chosen="the best on the validation data" if examples["validation"] else "the last",
+        cleaned=f"\n- Data: {metrics['cleaned']}." if metrics.get("cleaned") else "",
+        chosen=_chosen(recipe.training, metrics),
+        translations=as_tables(metrics["shown"]) if "shown" in metrics else "",
         date=environment["started"][:10],
         hardware=environment["hardware"],
         versions=", ".join(f"{name} {version}" for name, version in versions.items()),
@@ -121,6 +125,22 @@ def card(
         licence=f"\nLicence of the data: {recipe.data.licence}\n" if recipe.data.licence else "",
         train=examples["train"],
         test=examples["test"],
+    )
+
+
+def _length(training: TrainingSection) -> str:
+    if training.max_steps is None:
+        return f"{training.epochs} epochs in batches of {training.batch_size}"
+    batches = f"{training.accumulate} batches of " if training.accumulate > 1 else ""
+    return f"{training.max_steps:,} updates, each of {batches}at most {training.batch_tokens:,} tokens a side"
+
+
+def _chosen(training: TrainingSection, metrics: Mapping[str, Any]) -> str:
+    place = training.place(metrics["epoch"])
+    if training.average > 1:
+        return f"the mean of the last {min(training.average, metrics['epoch'])} checkpoints, up to {place}"
+    return (
+        f"{place}, {'the best on the validation data' if metrics['examples']['validation'] else 'the last'}"
     )
 
 

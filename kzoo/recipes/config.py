@@ -10,121 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from kzoo.data import Augmentation, table_format
+from kzoo.data import Augmentation
 from kzoo.errors import KzooError, did_you_mean
+from kzoo.recipes.data_kinds import DATA_KINDS, AlignedData, Data, PairTableData, Section, Share, TableData
 
-Share = Annotated[float, Field(gt=0, lt=1)]
-Column = str | Annotated[int, Field(ge=0)]
-Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
 Betas = Annotated[list[Share], Field(min_length=2, max_length=2)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class DataSection(_Section):
-    """What all kinds of data have in common."""
-
-    validation_share: Share | None = None
-    """Share of the training data to validate on; the same whatever the seed."""
-
-    test_share: Share | None = None
-    """Share of the training data to test on, where there is no test file."""
-
-    licence: str | None = None
-    """What the card says of the data's licence."""
-
-    @model_validator(mode="after")
-    def _check_parts(self) -> DataSection:
-        for part in ("validation", "test"):
-            if getattr(self, part, None) is not None and getattr(self, f"{part}_share") is not None:
-                raise ValueError(f"{part} and {part}_share exclude each other")
-        return self
-
-
-class TableData(DataSection):
-    """Texts and labels from tables; the columns are as for `kzoo.data.read_table`."""
-
-    format: Literal["csv", "tsv", "jsonl"] | None = None
-    train: str
-    validation: str | None = None
-    test: str | None = None
-    text: Column | list[Column]
-    label: Column
-    test_text: Column | list[Column] | None = None
-    """The text's columns in the test file, where they differ."""
-
-    label_names: dict[str, str] | None = None
-    """What the labels in the files are called."""
-
-
-class AlignedData(DataSection):
-    """Source and target texts, line by line, each part a pair of files."""
-
-    format: Literal["aligned"] = "aligned"
-    train: Pair
-    validation: Pair | None = None
-    test: Pair | None = None
-
-
-class ArchiveData(DataSection):
-    """Images from one npz archive, which may hold the test images too."""
-
-    format: Literal["npz"] = "npz"
-    train: str
-
-
-class FolderData(DataSection):
-    """Images in folders, one for each class."""
-
-    format: Literal["folders"] = "folders"
-    train: str
-    validation: str | None = None
-    test: str | None = None
-
-
-class DigitsData(DataSection):
-    """The digits that ship with scikit-learn."""
-
-    format: Literal["digits"] = "digits"
-
-
-def _data_kind(data: Any) -> str | None:
-    """Tell the kind of data by `format`, or else by the training file's name."""
-    if not isinstance(data, dict):
-        return type(data).__name__
-    kinds = {"csv": "TableData", "tsv": "TableData", "jsonl": "TableData", "aligned": "AlignedData"}
-    kinds |= {"npz": "ArchiveData", "folders": "FolderData", "digits": "DigitsData"}
-    train = data.get("train")
-    if "format" in data:
-        return kinds.get(str(data["format"]))
-    if isinstance(train, list):
-        return "AlignedData"
-    if isinstance(train, str) and train.endswith(".npz"):
-        return "ArchiveData"
-    return "TableData" if isinstance(train, str) and table_format(train) else None
-
-
-Data = Annotated[
-    Annotated[TableData, Tag("TableData")]
-    | Annotated[AlignedData, Tag("AlignedData")]
-    | Annotated[ArchiveData, Tag("ArchiveData")]
-    | Annotated[FolderData, Tag("FolderData")]
-    | Annotated[DigitsData, Tag("DigitsData")],
-    Discriminator(
-        _data_kind,
-        custom_error_type="data_format",
-        custom_error_message="the file's name does not tell what it is: set format to one of "
-        "csv, tsv, jsonl, aligned (train = [source, target]), npz, folders, digits",
-    ),
-]
-
-
-class TextSection(_Section):
+class TextSection(Section):
     """How texts are read."""
 
     vocab_size: int = Field(default=8000, gt=0)
@@ -134,7 +30,7 @@ class TextSection(_Section):
     """How often a merge of the BPE is left out in training, for pairs of texts with `training.batch_tokens`."""
 
 
-class VisionSection(_Section):
+class VisionSection(Section):
     """How images are varied in training."""
 
     augment: Augmentation = Augmentation()
@@ -155,7 +51,7 @@ class ModelSection(BaseModel):
         return dict(self.model_extra or {})
 
 
-class TrainingSection(_Section):
+class TrainingSection(Section):
     """How long and how fast the model learns: for `epochs`, or for `max_steps` updates."""
 
     epochs: int | None = Field(default=None, gt=0)
@@ -235,7 +131,7 @@ class TrainingSection(_Section):
         return f"update {period * self.checkpoint_every:,} of {self.max_steps:,}"
 
 
-class EvaluationSection(_Section):
+class EvaluationSection(Section):
     """What the card leads with, of all that is measured."""
 
     metric: Literal["accuracy", "macro_f1", "bleu", "chrf", "bleu_lowercased_tokenized"] | None = None
@@ -251,7 +147,7 @@ class EvaluationSection(_Section):
 DTYPES = ("float32", "float16", "int8", "int8_static", "int4")
 
 
-class ExportSection(_Section):
+class ExportSection(Section):
     """How the bundle is made."""
 
     tolerance: float | None = Field(default=None, gt=0)
@@ -280,7 +176,7 @@ SCORES = {
 }
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A whole training run, from data to bundle, as one TOML file says it."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
@@ -330,7 +226,7 @@ class Recipe(_Section):
     @property
     def task(self) -> str:
         """The model's task, which follows from the data."""
-        if isinstance(self.data, AlignedData):
+        if isinstance(self.data, AlignedData | PairTableData):
             return "seq2seq"
         return "classification" if isinstance(self.data, TableData) else "image_classification"
 
@@ -426,8 +322,8 @@ def _problem(details: ErrorDetails) -> tuple[str, str]:
     section: Any = Recipe
     inner: Any = Recipe
     for key in map(str, details["loc"]):
-        if key in _DATA_KINDS:
-            inner = _DATA_KINDS[key]
+        if key in DATA_KINDS:
+            inner = DATA_KINDS[key]
         elif inner is not None:
             section, inner = inner, _section_class(inner, key)
             place.append(key)
@@ -437,9 +333,6 @@ def _problem(details: ErrorDetails) -> tuple[str, str]:
     if details["type"] == "missing":
         return f"{field}: ", "the field is missing"
     return f"{field}: " if field else "", details["msg"].removeprefix("Value error, ")
-
-
-_DATA_KINDS = {kind.__name__: kind for kind in (TableData, AlignedData, ArchiveData, FolderData, DigitsData)}
 
 
 def _section_class(section: Any, key: str) -> Any:

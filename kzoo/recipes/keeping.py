@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from kzoo.errors import KzooError
+from kzoo.recipes.card import draw_curve
 from kzoo.recipes.config import Recipe
 from kzoo.recipes.directory import OnEpoch, RunDirectory
 
@@ -73,6 +74,8 @@ class Keeper(keras.callbacks.Callback):
             row |= self.data.measure(self.steps, self.run)
         self.rows.append(row)
         self.run.finish_epoch(self.rows, {self.best(), *self.averaged()}, self.model.save)
+        if self.data is not None:
+            draw_curve(self.rows, self.best(), self.run.curve)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
         if self.on_epoch is not None:
             self.on_epoch(epoch + 1, self.training.periods, row)

@@ -10,18 +10,29 @@ from pathlib import Path
 import numpy as np
 
 from kzoo.data import (
+    CleaningReport,
     Examples,
     class_names,
+    clean_pairs,
     digits,
     locate,
     read_image_folder,
     read_npz,
+    read_pair_table,
     read_pairs,
     read_table,
     split,
 )
 from kzoo.errors import KzooError
-from kzoo.recipes.config import AlignedData, ArchiveData, DataSection, FolderData, Recipe, TableData
+from kzoo.recipes.config import Recipe
+from kzoo.recipes.data_kinds import (
+    AlignedData,
+    ArchiveData,
+    DataSection,
+    FolderData,
+    PairTableData,
+    TableData,
+)
 from kzoo.runtime import hash_file
 
 _PARTS = ("train", "validation", "test")
@@ -39,6 +50,7 @@ class Parts:
         test: what the bundle is measured on.
         labels: the classes' names in order; None where targets are texts.
         checksums: sha256 of everything read, by its name in the recipe.
+        cleaned: what was dropped from pairs of texts to learn from.
     """
 
     train: Examples
@@ -46,6 +58,7 @@ class Parts:
     test: Examples
     labels: list[str] | None
     checksums: dict[str, str]
+    cleaned: CleaningReport | None = None
 
 
 def load_parts(recipe: Recipe, beside: Path) -> Parts:
@@ -67,12 +80,12 @@ def load_parts(recipe: Recipe, beside: Path) -> Parts:
 
     if recipe.model.tokenizer is not None:
         find(recipe.model.tokenizer)
-    data = recipe.data
+    data, cleaned = recipe.data, None
     if isinstance(data, TableData):
         parts = _read_tables(data, find)
-    elif isinstance(data, AlignedData):
-        pairs = {part: getattr(data, part) for part in _PARTS}
-        parts = {part: read_pairs(*map(find, pair)) for part, pair in pairs.items() if pair is not None}
+    elif isinstance(data, AlignedData | PairTableData):
+        parts = _read_pairs(data, find)
+        parts["train"], cleaned = clean_pairs(parts["train"], data.clean)
     elif isinstance(data, ArchiveData):
         parts = read_npz(find(data.train))
     elif isinstance(data, FolderData):
@@ -85,7 +98,8 @@ def load_parts(recipe: Recipe, beside: Path) -> Parts:
     train, validation = _held_out("validation", {**parts, "train": train}, data, stratify)
     if test is None:
         raise KzooError("There is nothing to test on: set data.test, or data.test_share = 0.1.")
-    return Parts(train, validation, test, class_names(train.targets) if stratify else None, checksums)
+    labels = class_names(train.targets) if stratify else None
+    return Parts(train, validation, test, labels, checksums, cleaned)
 
 
 def _read_tables(data: TableData, find: Find) -> dict[str, Examples]:
@@ -102,6 +116,20 @@ def _read_tables(data: TableData, find: Find) -> dict[str, Examples]:
                 label_names=data.label_names,
                 known_labels=set(parts["train"].targets) if parts else None,
             )
+    return parts
+
+
+def _read_pairs(data: AlignedData | PairTableData, find: Find) -> dict[str, Examples]:
+    parts: dict[str, Examples] = {}
+    for part in _PARTS:
+        # What is measured on is taken as it is, or not at all.
+        raw = part == "train"
+        name = getattr(data, part)
+        if name is not None and isinstance(data, AlignedData):
+            parts[part] = read_pairs(*map(find, name), allow_empty=raw)
+        elif name is not None and isinstance(data, PairTableData):
+            columns = {"source": data.source, "target": data.target}
+            parts[part] = read_pair_table(find(name), **columns, format=data.format, allow_empty=raw)
     return parts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib
+import json
 import os
 import platform
 import shlex
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kzoo.errors import KzooError, MissingDependencyError
-from kzoo.recipes.config import AlignedData, Recipe, load_recipe
+from kzoo.recipes.config import Recipe, load_recipe
+from kzoo.recipes.data_kinds import AlignedData
 from kzoo.recipes.directory import OnEpoch, Progress, RunDirectory, open_run, runs_home, write
 from kzoo.recipes.parts import Parts, load_parts
 
@@ -134,16 +136,39 @@ def _train_and_export(
     on_epoch: OnEpoch | None,
     language: str | None,
 ) -> dict[str, Any]:
-    from kzoo.export import to_bundle
     from kzoo.recipes.card import draw_curve
-    from kzoo.recipes.evaluation import answers, keep_scores, measure
     from kzoo.recipes.fitting import train
-    from kzoo.runtime import load
 
     directory.say(f"{recipe.model.name}: {model.count_params():,} parameters, {len(parts.train):,} examples.")
+    if parts.cleaned is not None:
+        directory.say(f"Training data: {parts.cleaned}.")
+        write(directory.path / "cleaning.json", json.dumps(parts.cleaned.to_json(), indent=1) + "\n")
     best = train(model, recipe, parts, directory, _verbosity(silent), on_epoch)
     rows = directory.history()
     draw_curve(rows, best, directory.curve)
+    return {
+        **_export(model, recipe, parts, directory, language),
+        **({"cleaned": str(parts.cleaned)} if parts.cleaned is not None else {}),
+        "epoch": best,
+        "seconds": round(sum(row["seconds"] for row in rows), 3),
+        "parameters": model.count_params(),
+        "examples": {
+            "train": len(parts.train),
+            "validation": len(parts.validation) if parts.validation is not None else 0,
+            "test": len(parts.test),
+        },
+    }
+
+
+def _export(
+    model: TransformerModel, recipe: Recipe, parts: Parts, directory: RunDirectory, language: str | None
+) -> dict[str, Any]:
+    """Make the bundle, and return what was measured on it."""
+    from kzoo.export import to_bundle
+    from kzoo.recipes.evaluation import answers, keep_scores, measure
+    from kzoo.recipes.showing import show_translations
+    from kzoo.runtime import load
+
     wanted = recipe.export
     beams = recipe.evaluation.num_beams
     options = {"batch_size": recipe.training.batch_size, **({"num_beams": beams} if beams else {})}
@@ -170,21 +195,15 @@ def _train_and_export(
     measured = measure(recipe.task, said, parts.test.targets, language=language)
     keep_scores(directory.bundle, measured)
     scores = {name: measured[name] for name in (recipe.metric, *measured)}
-    shown = ", ".join(f"{name} {score}" for name, score in scores.items())
-    directory.say(f"On {len(parts.test):,} test examples: {shown}.")
+    listed = ", ".join(f"{name} {score}" for name, score in scores.items())
+    directory.say(f"On {len(parts.test):,} test examples: {listed}.")
+    seq2seq = recipe.task == "seq2seq"
     return {
+        **({"shown": show_translations(parts.test.inputs, parts.test.targets, said)} if seq2seq else {}),
         "scores": {name: score.value for name, score in scores.items()},
         "margins": {name: score.margin for name, score in scores.items()},
         "signatures": {name: score.signature for name, score in scores.items() if score.signature},
         "num_beams": beams,
-        "epoch": best,
-        "seconds": round(sum(row["seconds"] for row in rows), 3),
-        "parameters": model.count_params(),
-        "examples": {
-            "train": len(parts.train),
-            "validation": len(parts.validation) if parts.validation is not None else 0,
-            "test": len(parts.test),
-        },
         "largest_difference": report.largest_difference,
     }
 

@@ -1,9 +1,10 @@
 import gzip
+import json
 
 import pytest
 
 from kzoo import KzooError
-from kzoo.data import class_names, locate, read_pairs, read_table
+from kzoo.data import class_names, locate, read_pair_table, read_pairs, read_table
 
 
 @pytest.fixture
@@ -148,3 +149,37 @@ def test_shared_data_is_not_left_through_its_parent(tmp_path, monkeypatch):
     with pytest.raises(KzooError):
         locate("../secret.csv")
     assert locate("../secret.csv", tmp_path / "shared").samefile(tmp_path / "secret.csv")
+
+
+def test_pairs_from_tables(write):
+    rows = [("A dog.", "Ein Hund."), ("A cat.", "Eine Katze.")]
+    tsv = write("a.tsv", "en\tde\r\n" + "\r\n".join(map("\t".join, rows)))
+    jsonl = write("a.jsonl", "\n".join(json.dumps({"en": en, "de": de, "id": 1}) for en, de in rows))
+    bare = write("b.tsv", "\n".join(map("\t".join, rows)) + "\n")
+    for pairs in (
+        read_pair_table(tsv, source="en", target="de"),
+        read_pair_table(jsonl, source="en", target="de"),
+        read_pair_table(bare, source=0, target=1),
+    ):
+        assert list(zip(pairs.inputs, pairs.targets, strict=True)) == rows
+    with pytest.raises(KzooError, match=r"a\.tsv, line 2: there is no column 'fr'"):
+        read_pair_table(tsv, source="en", target="fr")
+    gap = write("c.tsv", "en\tde\nA dog.\t\n")
+    with pytest.raises(KzooError, match=r"c\.tsv, line 2: column 'de' is empty"):
+        read_pair_table(gap, source="en", target="de")
+    assert read_pair_table(gap, source="en", target="de", allow_empty=True).targets == [""]
+
+
+def test_pairs_whatever_their_lines_end_with(write):
+    source = write("d.en", "A dog.\r\nA line\u2028in it.\r\n")
+    pairs = read_pairs(source, write("d.de", "Ein Hund.\nEine Zeile."))
+    assert list(pairs.inputs) == ["A dog.", "A line\u2028in it."]
+    assert pairs.targets == ["Ein Hund.", "Eine Zeile."]
+    with pytest.raises(KzooError, match=r"d\.en has 2 lines and .*e\.de 1: line by line"):
+        read_pairs(source, write("e.de", "Ein Hund."))
+
+
+def test_pairs_that_are_no_utf8(write, tmp_path):
+    (tmp_path / "f.de").write_bytes(b"Ein Hund.\nEine K\xe4tze.\n")
+    with pytest.raises(KzooError, match=r"f\.de, line 2: byte 0xe4 is not UTF-8"):
+        read_pairs(write("f.en", "A dog.\nA cat.\n"), tmp_path / "f.de")

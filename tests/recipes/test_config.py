@@ -160,3 +160,12 @@ def test_the_recipes_in_the_documents_are_valid(tmp_path):
         path.write_text(recipe, encoding="utf-8")
         tasks.append(load_recipe(path).task)
     assert tasks == ["classification", "seq2seq", "image_classification"]
+
+
+def test_pairs_of_texts_come_in_tables_too(load):
+    table = PAIRS.replace('["a.en", "a.de"]', '"a.tsv"\nsource = "en"\ntarget = "de"')
+    recipe = load(table, "data.clean.max_ratio=3.0")
+    assert recipe.task == "seq2seq"
+    assert recipe.data.clean.max_ratio == 3.0
+    with pytest.raises(KzooError, match=r"data\.clean\.max_ration: unknown field\. Did you mean 'max_ratio'"):
+        load(table, "data.clean.max_ration=2.0")
