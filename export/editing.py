@@ -66,6 +66,10 @@ class GraphEditor:
         """Return a weight's shape."""
         return [dim.dim_value for dim in self._inputs[tensor].type.tensor_type.shape.dim]
 
+    def input_dtype(self, tensor: str) -> int:
+        """Return the element type of one of the graph's inputs."""
+        return int(self._inputs[tensor].type.tensor_type.elem_type)
+
     def weight_rank(self, tensor: str) -> int | None:
         """Return a weight's number of dimensions; None if the tensor is no weight."""
         return len(self.weight_shape(tensor)) if tensor in self._weights else None

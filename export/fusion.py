@@ -13,6 +13,7 @@ import onnx
 from kzoo.export.attention import as_int32, fuse_attention, fuse_rotation, write_attention_out
 from kzoo.export.editing import RUNTIME_DOMAIN, GraphEditor, Shapes, attribute, new_node, runtime_node
 from kzoo.export.skeleton import Skeleton
+from kzoo.export.tidying import tidy
 
 FUSED = (
     "Attention",
@@ -52,6 +53,8 @@ def fuse(
         for node in list(graph.nodes):
             if graph.holds(node):
                 rule(graph, node)
+    if not only_needed:
+        tidy(graph)
     finish(graph)
     weights = graph.finish()
     _raise_opset(proto)
@@ -145,6 +148,7 @@ def _fuse_residual(graph: GraphEditor, node: onnx.NodeProto) -> None:
         return
     inputs, bias = list(added.input), ""
     for index, tensor in enumerate(inputs):
+        _reshape_first(graph, tensor)
         biased = graph.maker(tensor, "Add")
         if biased is not None and graph.is_private(tensor) and graph.weight_rank(biased.input[1]) == 1:
             inputs[index], bias = biased.input[0], biased.input[1]
@@ -158,6 +162,22 @@ def _fuse_residual(graph: GraphEditor, node: onnx.NodeProto) -> None:
     # Where the sum was made, since others may read it before the normalization does.
     graph.remove(node)
     graph.replace(added, fused)
+
+
+def _reshape_first(graph: GraphEditor, tensor: str) -> None:
+    """Add a bias after a Reshape that leaves the last axis alone, not before."""
+    reshape = graph.maker(tensor, "Reshape")
+    biased = None if reshape is None else graph.maker(reshape.input[0], "Add")
+    shapes = [] if reshape is None else [graph.shape(name) for name in (reshape.input[0], tensor)]
+    if reshape is None or biased is None or None in shapes or not graph.is_private(reshape.input[0]):
+        return
+    if graph.weight_rank(biased.input[1]) != 1 or shapes[0][-1] is None or shapes[0][-1] != shapes[1][-1]:
+        return
+    reshaped = f"{tensor}__unbiased"
+    graph.note_shape(reshaped, shapes[1])
+    added = new_node("Add", [reshaped, biased.input[1]], [tensor])
+    graph.insert_before(reshape, new_node("Reshape", [biased.input[0], reshape.input[1]], [reshaped]))
+    graph.replace(reshape, added)
 
 
 def _fuse_embeddings(graph: GraphEditor, node: onnx.NodeProto) -> None:

@@ -101,6 +101,7 @@ class _Tracer:
         yield nn, "_rms_normalization", self.rms_normalization
         yield backend.nn, "gelu", self.gelu
         yield backend.numpy, "take", self.take
+        yield backend.numpy, "take_along_axis", self.take_along_axis
         yield backend.numpy, "matmul", self.matmul
         yield backend.numpy, "reshape", self.reshape
         yield backend.core, "shape", self.shape
@@ -202,6 +203,26 @@ class _Tracer:
             return self.mark(Marked("Gather", "", {"axis": 0}), [table, rows], shape, sources + rest)
 
         return take
+
+    def take_along_axis(self, original: Any) -> Any:
+        """Mark it where it looks up whole vectors (batch, count, width) by places (batch, count, 1)."""
+
+        def take_along_axis(x: Any, indices: Any, axis: Any = None) -> Any:
+            states, places = _tensor(x), _tensor(indices)
+            if (
+                axis != 1
+                or not self.here(states)
+                or not any(self.here(places, dtype=dtype) for dtype in _INTEGERS)
+                or [states.shape.rank, places.shape.rank, places.shape[-1]] != [3, 3, 1]
+                or states.shape[0] != places.shape[0]
+            ):
+                return original(x, indices, axis)
+            shape = [*places.shape.as_list()[:2], states.shape[2]]
+            sources: list[Any] = [(places, 0), (places, 1), (states, 2)]
+            marked = Marked("GatherND", "", {"batch_dims": 1})
+            return self.mark(marked, [states, tf.cast(places, tf.int64)], shape, sources)
+
+        return take_along_axis
 
     def matmul(self, original: Any) -> Any:
         """Mark the product of a longer tensor with a matrix, which TensorFlow would flatten first."""

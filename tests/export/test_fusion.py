@@ -14,6 +14,8 @@ from keras import layers, ops
 
 import kzoo
 from kzoo.errors import ExportError
+from kzoo.layers import Attention, RotaryScaling, padding_bias, rotary_rotation
+from kzoo.text import Tokenizer
 from tests.models.tiny import make_inputs, shaken, tiny
 
 
@@ -107,6 +109,58 @@ def test_dot_product_attention_and_cross_attention_become_one_node_each(tmp_path
     operations, _ = export(model, tmp_path)
     assert operations["MultiHeadAttention"] == 1
     assert "Shape" not in operations
+
+
+def test_llama_turns_groups_and_keeps_its_past_in_thirteen_nodes_a_block(
+    tmp_path: pathlib.Path, bpe: Tokenizer
+):
+    scaling = RotaryScaling("linear", factor=2.0)
+    knobs = {"num_heads": 4, "num_key_value_heads": 2, "head_dim": 6, "attention_bias": True, "window": None}
+    model = shaken(tiny("Llama", tokenizer=bpe, rotary_scaling=scaling, **knobs), by=0.1)
+    model.export(tmp_path / "bundle")
+    proto = onnx.load(str(tmp_path / "bundle" / "model.onnx"))
+    operations = Counter(node.op_type for node in proto.graph.node)
+    blocks = model.backbone.config.num_layers
+    assert operations["Attention"] == operations["QuickGelu"] == operations["Split"] == blocks
+    assert operations["RotaryEmbedding"] == operations["SkipSimplifiedLayerNormalization"] == 2 * blocks
+    # One product for queries, keys and values, four others; the logits'.
+    assert operations["MatMul"] == 5 * blocks + 1
+    assert operations["RMSNormalization"] == operations["Cos"] == operations["Sin"] == 1
+    assert not {"Softmax", "Expand", "Reshape"} & operations.keys()
+
+
+def test_one_memory_for_a_group_of_heads_and_any_bias(tmp_path):
+    class Grouped(layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.attention = Attention(16, 4, num_key_value_heads=2)
+
+        def build(self, *_):
+            self.attention.build(None)
+
+        def call(self, states, keys, mask, bias):
+            # Positions that all rows share.
+            positions = ops.expand_dims(ops.arange(ops.shape(states)[1], dtype="int32"), 0)
+            rotation = rotary_rotation(positions, 4)
+            own = self.attention.keys_values(states, rotation=rotation)
+            hidden = self.attention(states, *own, rotation=rotation, bias=padding_bias(mask))
+            whole = self.attention(hidden, keys, keys)
+            # The same for all keys: no operator takes it.
+            return self.attention(whole, keys, keys, bias=bias)
+
+    states, mask = keras.Input((None, 16), name="states"), keras.Input((None,), name="mask")
+    keys, bias = keras.Input((2, None, 4), name="keys"), keras.Input((1, None, 1), name="bias")
+    model = keras.Model([states, keys, mask, bias], Grouped(name="out")(states, keys, mask, bias))
+    rng = np.random.default_rng(0)
+    shapes = {"states": (3, 5, 16), "keys": (3, 2, 7, 4), "bias": (3, 1, 5, 1)}
+    arrays = {name: rng.normal(size=shape).astype("float32") for name, shape in shapes.items()}
+    arrays["mask"] = (np.arange(5) < [[5], [2], [0]]).astype("float32")
+    report = kzoo.export.to_onnx(
+        model, tmp_path / "model.onnx", inputs=[arrays[name] for name in ("states", "keys", "mask", "bias")]
+    )
+    operations = report.graphs["model"].operations
+    assert operations["Attention"] == operations["RotaryEmbedding"] == 2
+    assert operations["Softmax"] == len(report.graphs["model"].unfused) == 1
 
 
 def test_a_sum_that_others_read_before_its_normalization_stays_in_order(tmp_path):
