@@ -1,7 +1,5 @@
-"""What `kzoo train` does before it exports: `python -m tests.recipes.learning RECIPE RUNS`, slowly."""
+"""What `kzoo train` does before it exports."""
 
-import sys
-import time
 from pathlib import Path
 
 from kzoo.recipes.config import load_recipe
@@ -17,8 +15,3 @@ def learn(path, runs, overrides=(), on_epoch=None):
     model = build_model(recipe, parts, Path(path).parent)
     run = open_run(Path(runs), {}, {}, False, None)
     return model, train(model, recipe, parts, run, 0, on_epoch), run
-
-
-if __name__ == "__main__":
-    # So that there is time to kill it between two checkpoints.
-    learn(sys.argv[1], sys.argv[2], on_epoch=lambda *_: time.sleep(2))

@@ -169,3 +169,11 @@ def test_pairs_of_texts_come_in_tables_too(load):
     assert recipe.data.clean.max_ratio == 3.0
     with pytest.raises(KzooError, match=r"data\.clean\.max_ration: unknown field\. Did you mean 'max_ratio'"):
         load(table, "data.clean.max_ration=2.0")
+
+
+def test_the_recipes_on_the_shelf_are_valid_and_commented():
+    recipes = sorted((Path(__file__).parents[2] / "models").glob("*/recipe.toml"))
+    assert {path.parent.name for path in recipes} >= {"translate-en-de", "translate-en-fr"}
+    for path in recipes:
+        assert load_recipe(path).name == path.parent.name
+        assert path.read_text(encoding="utf-8").startswith("#")

@@ -2,18 +2,17 @@
 
 import csv
 import itertools
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
+import shutil
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 
 from kzoo import KzooError
 from kzoo.recipes.config import load_recipe
+from kzoo.recipes.keeping import Keeper
 from tests.optional import require
 from tests.recipes.learning import learn
 
@@ -44,7 +43,7 @@ warmup_steps = 4
 betas = [0.9, 0.98]
 label_smoothing = 0.1
 accumulate = 2
-average = 2
+average = 4
 """
 WORDS = {"red": "rot", "old": "alt", "dog": "hund", "cat": "katze", "sees": "sieht", "likes": "mag"}
 
@@ -72,46 +71,60 @@ def rows_of(run):
 @pytest.mark.slow
 @pytest.mark.backend
 def test_a_killed_training_ends_where_an_undisturbed_one_does(toy, tmp_path):
-    arguments = [sys.executable, "-m", "tests.recipes.learning", toy, tmp_path / "killed"]
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    for _ in range(1200):
-        if list((tmp_path / "killed").glob("*/checkpoints/epoch-0002.keras")):
-            break
-        assert process.poll() is None, process.stderr.read().decode()
-        time.sleep(0.1)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    killed, last, run = learn(toy, tmp_path / "killed")
-    whole, same, other = learn(toy, tmp_path / "whole")
+    whole, last, run = learn(toy, tmp_path / "whole")
+    assert last == 4
+    # What is on disk when it is killed while it writes its third checkpoint.
+    (directory,) = (tmp_path / "whole").iterdir()
+    killed = tmp_path / "killed" / directory.name
+    shutil.copytree(directory, killed)
+    for epoch in (3, 4):
+        (killed / "checkpoints" / f"epoch-{epoch:04d}.keras").unlink()
+    (killed / "checkpoints" / "partial-epoch-0003.keras").write_bytes(b"half of it")
 
-    assert last == same == 4
-    assert rows_of(run) == rows_of(other)
+    again, same, other = learn(toy, tmp_path / "killed")
+    assert other.path == killed
+    assert same == last
     rows = rows_of(run)
-    assert [row["step"] for row in rows] == ["3", "6", "9", "12"]
-    # Inverse square root: the peak of 1e-2 after 4 updates, half of it after 16.
-    assert float(rows[-1]["learning_rate"]) == pytest.approx(1e-2 * (4 / 12) ** 0.5, rel=0.03)
-    # Far more than one pass was read.
-    assert int(rows[-1]["data_pass"]) >= 2
-    assert float(rows[-1]["val_bleu"]) >= 0
-    for mine, its in zip(killed.get_weights(), whole.get_weights(), strict=True):
+    assert rows_of(other) == rows
+    for mine, its in zip(again.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, its)
-    assert "| " in (run.path / "log.txt").read_text(encoding="utf-8")
+
+    assert [row["step"] for row in rows] == ["3", "6", "9", "12"]
+    # Inverse square root: the peak of 1e-2 after 4 updates.
+    assert float(rows[-1]["learning_rate"]) == pytest.approx(1e-2 * (4 / 12) ** 0.5, rel=0.03)
+    assert int(rows[-1]["data_pass"]) >= 1
+    assert " | alt hund sieht " in (run.path / "log.txt").read_text(encoding="utf-8")
+    mean = averaged(whole, [run.checkpoint(epoch) for epoch in (1, 2, 3, 4)])
+    for mine, its in zip(again.trainable_variables, mean, strict=True):
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(mine), its, atol=1e-6)
+
+
+def averaged(model, checkpoints):
+    sums = [0.0] * len(model.trainable_variables)
+    for checkpoint in checkpoints:
+        model.load_weights(checkpoint)
+        for place, variable in enumerate(model.trainable_variables):
+            sums[place] = sums[place] + keras.ops.convert_to_numpy(variable).astype(np.float64)
+    return [total / len(checkpoints) for total in sums]
 
 
 @pytest.mark.slow
-def test_the_last_checkpoints_are_averaged_and_patience_ends_a_training(toy, tmp_path):
-    overrides = ["training.learning_rate=1e-9", "training.patience=1", "training.precision=mixed_bfloat16"]
-    model, last, run = learn(toy, tmp_path / "runs", overrides)
-    # Nothing is learnt: the second checkpoint is as good as the first, and the later of equals counts.
-    assert last < 4 or len(rows_of(run)) == 4
-    averaged = model.get_weights()
-    sums = [0.0] * len(model.trainable_variables)
-    for epoch in (last - 1, last):
-        model.load_weights(run.checkpoint(epoch))
-        for place, variable in enumerate(model.trainable_variables):
-            sums[place] = sums[place] + np.asarray(variable.numpy(), np.float64)
-    for total, mean in zip(sums, averaged, strict=False):
-        np.testing.assert_allclose(total / 2, mean, atol=1e-6)
+def test_a_training_in_mixed_precision_keeps_float32_weights(toy, tmp_path):
+    overrides = ["training.precision=mixed_bfloat16", "training.max_steps=1", "training.checkpoint_every=1"]
+    model, _, run = learn(toy, tmp_path / "runs", overrides)
+    assert model.compute_dtype == "bfloat16"
+    assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
+    assert 0 < float(rows_of(run)[0]["loss"]) < 20
+
+
+@pytest.mark.parametrize(
+    ("bleus", "best", "over"),
+    [([1.0], 1, False), ([3.0, 1.0], 1, False), ([3.0, 1.0, 2.0], 1, True), ([1.0, 3.0, 3.0, 2.0], 3, False)],
+)
+def test_patience_ends_a_training(toy, bleus, best, over):
+    rows = [{"val_loss": 5.0, "val_bleu": bleu} for bleu in bleus]
+    keeper = Keeper(SimpleNamespace(history=lambda: rows), load_recipe(toy, ["training.patience=2"]), None)
+    assert (keeper.best(), keeper.is_over()) == (best, over)
 
 
 @pytest.mark.parametrize(
