@@ -33,6 +33,7 @@ _PRODUCTS = {
     "MatMul",
     "MultiHeadAttention",
     "QuickGelu",
+    "RMSNormalization",
     "RotaryEmbedding",
     "SimplifiedLayerNormalization",
     "SkipLayerNormalization",
@@ -55,6 +56,11 @@ _DELICATE = {
     "Softplus",
     "Sqrt",
 }
+
+
+# What hides a key from a query, -1e9, is beyond 16 bits. This much of it is not, nor is twice that, and scores vanish
+# beside it: queries that see no key attend to all that are hidden once, as they do in float32.
+_FITTING = 3.2e-5
 
 
 class Halving:
@@ -92,7 +98,28 @@ class Halving:
         self._keep_outputs()
         replace_nodes(self.graph, self.nodes)
 
+    def _fit_bias(self, node: onnx.NodeProto) -> None:
+        """Let what is added to an attention's scores fit 16 bits, what hides keys and what does not."""
+        place = {"MultiHeadAttention": 5, "Attention": 5 if node.domain else 3}.get(node.op_type)
+        if place is None or len(node.input) <= place or self.types.get(node.input[place], _HALF) == _HALF:
+            return
+        bias = node.input[place]
+        hides, less, fitting = (f"{bias}/{part}" for part in ("hides", "less", "fitting"))
+        if fitting not in self.types:
+            for name, value in (("bias/far", float(np.finfo("float16").min)), ("bias/share", _FITTING)):
+                if name not in self.initializers:
+                    self.initializers[name] = numpy_helper.from_array(np.float32(value), name)
+                    self.graph.initializer.append(self.initializers[name])
+            self.nodes += [
+                helper.make_node("Less", [bias, "bias/far"], [hides], name=hides),
+                helper.make_node("Mul", [bias, "bias/share"], [less], name=less),
+                helper.make_node("Where", [hides, less, bias], [fitting], name=fitting),
+            ]
+            self.types[fitting] = _FLOAT
+        node.input[place] = fitting
+
     def _visit(self, node: onnx.NodeProto) -> None:
+        self._fit_bias(node)
         floats = [name for name in node.input if name in self.types]
         wanted = self._wanted(node, floats)
         if wanted is not None:

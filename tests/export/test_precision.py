@@ -161,7 +161,9 @@ def test_calibration_of_any_keras_model(tmp_path: pathlib.Path) -> None:
     assert not {"MatMul", "Gemm"} & operations(path)
 
 
-@pytest.mark.parametrize(("family", "dtype"), [("GPT2", "int8"), ("Transformer", "float16")])
+@pytest.mark.parametrize(
+    ("family", "dtype"), [("GPT2", "int8"), ("Transformer", "float16"), ("Llama", "float16")]
+)
 def test_decoders_too(family: str, dtype: str, bpe: Tokenizer, tmp_path: pathlib.Path) -> None:
     model = shaken(tiny(family, tokenizer=bpe, **WIDE), by=0.05)
     model.export(tmp_path / "bundle", dtype=dtype)
