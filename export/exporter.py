@@ -492,6 +492,7 @@ def _sections(model: TransformerModel) -> dict[str, Any]:
             start_id=tokenizer.start_id,
             end_id=tokenizer.end_id,
             max_new_tokens=min(128, model.max_length or 128),
+            ends_at_limit=getattr(model.backbone.config, "forced_end_id", None) is not None,
         )
     return {
         "task": model.task,

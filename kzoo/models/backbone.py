@@ -23,6 +23,10 @@ class InputSpec(NamedTuple):
     dtype: str
 
 
+# Not an `int`, which a config's field of numbers is: those start at 1.
+TokenId = int
+
+
 @dataclass(frozen=True)
 class Config:
     """The numbers of a variant. Every architecture's config derives from this one and is checked by it.

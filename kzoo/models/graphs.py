@@ -113,11 +113,11 @@ def _next_tokens(model: TransformerModel, states: Any, inputs: Tensors) -> Tenso
     """
     head: Any = model.head
     logits = head({"last_hidden_state": states[:, -inputs["logits_to_keep"] :]})["logits"]
-    log_probs = ops.log_softmax(logits, axis=-1)
     unwritten = getattr(model.backbone.config, "unwritten_id", None)
     if unwritten is not None:
-        # The others' are left as they are, as the reference has them.
-        log_probs = log_probs - 1e9 * ops.one_hot(unwritten, model.backbone.config.vocab_size)
+        # Before the others' are weighed: its logit may be the largest of all.
+        logits = logits - 1e9 * ops.one_hot(unwritten, model.backbone.config.vocab_size)
+    log_probs = ops.log_softmax(logits, axis=-1)
     top_log_probs, top_ids = ops.top_k(log_probs, inputs["top_k"])
     return {
         "log_probs": log_probs,

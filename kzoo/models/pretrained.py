@@ -82,7 +82,8 @@ def from_pretrained(
         else:
             head = None
     implied = tensors.implied_knobs(checkpoint, names, head)
-    knobs = family.knobs(checkpoint.config, settled={**implied, **overrides}, ignore=ignore)
+    moved = {name: checkpoint.decoding[name] for name in family.decoding if name in checkpoint.decoding}
+    knobs = family.knobs({**checkpoint.config, **moved}, settled={**implied, **overrides}, ignore=ignore)
     names_of_knobs = {field.name for field in dataclasses.fields(backbone.Config)}
     own = {name: value for name, value in overrides.items() if name in names_of_knobs}
     config = backbone.Config(**{**knobs, **implied, **own})

@@ -9,13 +9,11 @@ import keras
 from keras import ops
 
 from kzoo.errors import KzooError
+from kzoo.models.backbone import TokenId
 from kzoo.models.base import TransformerModel
 from kzoo.models.bert import Bert, BertConfig
 from kzoo.models.registry import build, register_model
 from kzoo.text import Tokenizer
-
-# Not an `int`, which a config's field of numbers is: those start at 1.
-TokenId = int
 
 
 @dataclass(frozen=True)

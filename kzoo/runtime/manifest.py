@@ -45,11 +45,15 @@ class TextPreprocessing(_Section):
 
 
 class GenerationDefaults(_Section):
-    """Token ids and limits that decoding starts from; a call may override `max_new_tokens`."""
+    """Token ids and limits that decoding starts from; a call may override `max_new_tokens`.
+
+    With `ends_at_limit` the last token that the limit leaves room for is the end token.
+    """
 
     start_id: int | None = None
     end_id: int | None = None
     max_new_tokens: int = Field(default=128, gt=0)
+    ends_at_limit: bool = False
 
 
 class FileRecord(_Section):

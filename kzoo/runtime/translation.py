@@ -17,7 +17,7 @@ from kzoo.runtime.searching import Search, generator
 from kzoo.runtime.sentences import Sentence, SentenceReader, batches, padded
 from kzoo.runtime.seq2seq import ATTENTION, EncoderDecoder, Writer
 from kzoo.runtime.session import Session
-from kzoo.search import Constraints, Hypothesis, Step, greedy
+from kzoo.search import Constraints, EndingStep, Hypothesis, Step, greedy
 
 Progress = Callable[[int, int], None]
 
@@ -169,10 +169,11 @@ class Translation(Pipeline):
         if not sentences:
             yield ""
             return
-        step, prompts = self._begin(sentences)
+        limit = self._room(sentences, limit)
+        step, prompts = self._begin(sentences, limit)
         written = list(sentences[0].target)
         shown = None
-        for emitted in search.stream(step, prompts, self._defaults.end_id, self._room(sentences, limit)):
+        for emitted in search.stream(step, prompts, self._defaults.end_id, limit):
             if emitted.tokens[0] != self._defaults.end_id:
                 written.append(int(emitted.tokens[0]))
             text = self._tokenizer.decode(written).rstrip(_HALF)
@@ -215,10 +216,11 @@ class Translation(Pipeline):
         sentences = self._sentences.read([self._one(text)], prefix, target_language)
         if not sentences:
             return []
-        step, prompts = self._begin(sentences)
+        limit = self._room(sentences, limit)
+        step, prompts = self._begin(sentences, limit)
         [tokens], [log_probs] = step(prompts, np.arange(1), count)
         going = np.flatnonzero(tokens != self._defaults.end_id)
-        limit = self._room(sentences, limit) - 1
+        limit -= 1
         ids: dict[int, list[int]] = {}
         totals = log_probs.astype(np.float64)
         lengths = np.ones(len(tokens))
@@ -314,10 +316,9 @@ class Translation(Pipeline):
 
     def _one(self, text: str) -> str:
         """Refuse a list where one text is wanted."""
-        items, bare = self.reader.listed(text if isinstance(text, str) else [text])
-        if not bare:
+        if not isinstance(text, str):
             raise KzooError(f"Give one text; this is of type {type(text).__name__}.")
-        return items[0]
+        return self.reader.listed(text)[0][0]
 
     def _limit(self, max_new_tokens: int | None) -> int:
         limit = self._defaults.max_new_tokens if max_new_tokens is None else max_new_tokens
@@ -337,10 +338,17 @@ class Translation(Pipeline):
         mask = (np.arange(ids.shape[1]) < sizes[:, None]).astype(np.int64)
         return self._writer.read({"input_ids": ids, "attention_mask": mask})
 
-    def _begin(self, batch: Sequence[Sentence]) -> tuple[Step, np.ndarray]:
+    def _begin(self, batch: Sequence[Sentence], limit: int) -> tuple[Step, np.ndarray]:
         """Return a step function, and what it goes on from."""
-        prompts = np.array([[self._start_id, *sentence.target] for sentence in batch])
-        return self._writer.step(self._read(batch)), prompts
+        return self._step(self._read(batch), limit), self._prompts(batch)
+
+    def _step(self, source: Any, limit: int) -> Step:
+        step, end_id = self._writer.step(source), self._defaults.end_id
+        ends = self._defaults.ends_at_limit and end_id is not None
+        return EndingStep(step, end_id, limit) if ends else step
+
+    def _prompts(self, batch: Sequence[Sentence]) -> np.ndarray:
+        return np.array([[self._start_id, *sentence.target] for sentence in batch])
 
     def _write(
         self,
@@ -352,9 +360,9 @@ class Translation(Pipeline):
     ) -> list[list[dict[str, Any]]]:
         """Return the translations of each sentence of a batch, best first."""
         source = self._read(batch)
-        prompts = np.array([[self._start_id, *sentence.target] for sentence in batch])
-        end_id, limit = self._defaults.end_id, self._room(batch, limit)
-        found = search.run(self._writer.step(source), prompts, end_id, limit)
+        limit = self._room(batch, limit)
+        step = self._step(source, limit)
+        found = search.run(step, self._prompts(batch), self._defaults.end_id, limit)
         if coverage_penalty and search.num_beams > 1:
             attention = self._attention(source, batch, found)
             found = [

@@ -3,6 +3,7 @@
 from kzoo.search.beams import Hypothesis, beam_search, length_penalty_of
 from kzoo.search.constraints import ConstrainedStep, Constraints
 from kzoo.search.decoding import Emitted, drawing, emit, generate, greedy, most_probable, sample
+from kzoo.search.endings import EndingStep
 from kzoo.search.ensembles import AveragedStep, average
 from kzoo.search.steps import CachedStep, Runner, Step
 
@@ -12,6 +13,7 @@ __all__ = [
     "ConstrainedStep",
     "Constraints",
     "Emitted",
+    "EndingStep",
     "Hypothesis",
     "Runner",
     "Step",

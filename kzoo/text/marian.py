@@ -1,7 +1,4 @@
-"""Marian's way: two SentencePiece models, one for each language, over one vocabulary.
-
-The original library also evens out punctuation, if sacremoses is installed beside it; kzoo does as it does without.
-"""
+"""Marian's way: two SentencePiece models, one for each language, over one vocabulary."""
 
 from __future__ import annotations
 

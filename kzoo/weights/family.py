@@ -62,6 +62,7 @@ class Family:
         fixed: knobs that are the same in every checkpoint of the family.
         required: fields that change the arithmetic, with the only value that is honoured.
         no_effect: names of further fields that change nothing of what kzoo computes.
+        decoding: names of fields that newer checkpoints hold in generation_config.json.
         heads: the heads, the most usual one of a task first.
         tied: tensors that repeat another one; kzoo has a single variable for both.
         may_be_missing: layers that may start fresh, because not every checkpoint has them.
@@ -81,6 +82,7 @@ class Family:
     fixed: dict[str, Any] = field(default_factory=dict)
     required: dict[str, Any] = field(default_factory=dict)
     no_effect: tuple[str, ...] = ()
+    decoding: tuple[str, ...] = ()
     heads: tuple[Head, ...] = ()
     tied: dict[str, str] = field(default_factory=dict)
     may_be_missing: tuple[str, ...] = ()

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kzoo.weights import bart
 from kzoo.weights.family import Family, Head
-from kzoo.weights.fields import WHOLE, Field
+from kzoo.weights.fields import WHOLE, Field, Kind
+
+
+def _only_token(value: Any) -> int:
+    try:
+        ((token,),) = value
+    except (TypeError, ValueError):
+        raise ValueError("kzoo can leave out one token, and no more") from None
+    return WHOLE.read(token)
+
+
+_ONE_TOKEN = Kind(_only_token, lambda token: None if token is None else [[token]])
 
 FAMILY = Family(
     model_type="marian",
@@ -17,7 +30,10 @@ FAMILY = Family(
         Field("decoder_vocab_size", "vocab_size", WHOLE),
         # The padding token, whose row in the table is empty.
         Field("pad_token_id", "unwritten_id", WHOLE),
+        Field("bad_words_ids", "unwritten_id", _ONE_TOKEN),
+        Field("forced_eos_token_id", "forced_end_id", WHOLE),
     ),
+    decoding=("bad_words_ids", "forced_eos_token_id"),
     defaults={"vocab_size": 58_101, **bart.DEFAULTS},
     fixed=bart.FIXED,
     required={

@@ -14,7 +14,7 @@ import numpy as np
 
 from kzoo.errors import KzooError
 
-CONFIG_FILE = "config.json"
+CONFIG_FILE, DECODING_FILE = "config.json", "generation_config.json"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
@@ -39,6 +39,8 @@ class Checkpoint:
         if not self.directory.is_dir():
             raise KzooError(f"'{directory}' is not a folder: a checkpoint is one, with config.json in it.")
         self.config = read_json(self.directory / CONFIG_FILE)
+        decoding = self.directory / DECODING_FILE
+        self.decoding = read_json(decoding) if decoding.is_file() else {}
         self._files = self._find_tensors()
 
     @property

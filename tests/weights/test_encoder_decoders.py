@@ -119,7 +119,7 @@ T5_V1_1 = {
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        (MARIAN, MarianConfig(unwritten_id=58_100)),
+        (MARIAN, MarianConfig(unwritten_id=58_100, forced_end_id=0)),
         (BART, BartConfig()),
         (T5, T5Config(hidden_dim=512, num_layers=6, num_heads=8, intermediate_dim=2048)),
         (
