@@ -45,9 +45,9 @@ class Ensemble(Translation):
                 raise KzooError(
                     f"'{first.name}' and '{other.name}' have different vocabularies: they cannot decide together."
                 )
+        self._members = translators
         super().__init__(first._bundle, first._sessions)
         self._writer = Averaged([member._writer for member in translators])
-        self._members = translators
 
     @property
     def name(self) -> str:

@@ -119,7 +119,7 @@ class SentenceReader:
             cut += (start + np.flatnonzero(encoding.truncated)).tolist()
         if cut:
             named = cut if places is None else [places[index] for index in cut]
-            warn_of_cuts(named, total or len(texts), self.reader.max_length, stacklevel=5)
+            warn_of_cuts(named, total or len(texts), self.reader.max_length, stacklevel=4)
         return rows
 
 

@@ -17,10 +17,13 @@ _QUOTES = "\"'\u2018\u2019\u201c\u201d\u00ab\u00bb\u2039\u203a"
 _CLOSING = _QUOTES + ")]}\u300d\u300f\uff09"
 _OPENING = _QUOTES + "([{\u201a\u201e\u00bf\u00a1\u2013\u2014-"
 # Full stop, exclamation and question mark, ellipsis; the Arabic question mark and the danda; the wide ones.
+_MARKS = ".!?\u2026\u061f\u0964"
 _END = re.compile(
-    rf"(?:[.!?\u2026\u061f\u0964]+[{re.escape(_CLOSING)}]*(?=\s)"
-    rf"|[\u3002\uff01\uff1f]+[{re.escape(_CLOSING)}]*)\s*"
+    rf"(?:(?<![{_MARKS}])[{_MARKS}]++[{re.escape(_CLOSING)}]*+(?=\s)"
+    rf"|[\u3002\uff01\uff1f]++[{re.escape(_CLOSING)}]*+)\s*"
 )
+# More characters than any abbreviation has, or than open a sentence.
+_NEAR = 20
 _LAST_WORD = re.compile(rf"[^\s{re.escape(_OPENING)}]*$")
 
 
@@ -48,11 +51,11 @@ def split_sentences(text: str) -> list[str]:
 
 
 def _is_end(text: str, start: int, match: re.Match[str]) -> bool:
-    if text[match.end() :].lstrip(_OPENING)[:1].islower():
+    if text[match.end() : match.end() + _NEAR].lstrip(_OPENING)[:1].islower():
         return False
     if match[0].rstrip().rstrip(_CLOSING) != ".":
         return True
-    found = _LAST_WORD.search(text[start : match.start()])
+    found = _LAST_WORD.search(text[max(start, match.start() - _NEAR) : match.start()])
     word = found[0] if found else ""
     is_initial = len(word) == 1 and word.isalpha() and word.isupper()
     is_ordinal = word.isdecimal() and len(word) <= 2
