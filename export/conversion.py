@@ -21,7 +21,7 @@ import onnx
 import tensorflow as tf
 
 from kzoo.errors import ExportError
-from kzoo.export.editing import OWN_DOMAIN, RUNTIME_DOMAIN, Shapes
+from kzoo.export.editing import OWN_DOMAIN, RUNTIME_DOMAIN, Shapes, all_nodes
 from kzoo.export.fusion import fuse
 from kzoo.export.handlers import refuse_unknown, register_handlers, restrained
 from kzoo.export.layout import TARGETS, WITH_PADDING
@@ -283,10 +283,11 @@ class _Casts(dict[Any, Any]):
 def _rename(proto: onnx.ModelProto, names: dict[str, str]) -> None:
     """Give tensors other names, throughout the graph; a name already taken moves out of the way."""
     graph = proto.graph
-    present = {name for node in graph.node for name in (*node.input, *node.output)}
+    nodes = all_nodes(graph)
+    present = {name for node in nodes for name in (*node.input, *node.output)}
     moved = {name: f"{name}__internal" for name in names.values() if name in present and name not in names}
     renames = moved | names
-    for node in graph.node:
+    for node in nodes:
         node.input[:] = [renames.get(name, name) for name in node.input]
         node.output[:] = [renames.get(name, name) for name in node.output]
     for value in (*graph.input, *graph.output, *graph.value_info):
@@ -295,7 +296,7 @@ def _rename(proto: onnx.ModelProto, names: dict[str, str]) -> None:
 
 def _order_inputs(proto: onnx.ModelProto, graph: Graph, weight_names: dict[str, int]) -> None:
     """List the inputs as the signature does, with named axes, then the weights that are used."""
-    used = {name for node in proto.graph.node for name in node.input}
+    used = {name for node in all_nodes(proto.graph) for name in node.input}
     by_name = {value.name: value for value in proto.graph.input}
     inputs = [
         onnx.helper.make_tensor_value_info(name, _onnx_dtype(spec.dtype), list(spec.shape))

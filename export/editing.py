@@ -268,6 +268,11 @@ def inner_nodes(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
         yield from graph.node
 
 
+def all_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Return a graph's nodes, with those of their branches and bodies."""
+    return [inner for node in graph.node for inner in (node, *inner_nodes(node))]
+
+
 def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     """Give a graph other nodes, without those and the weights that nobody reads."""
     read = {value.name for value in graph.output}

@@ -17,7 +17,8 @@ import onnx
 from pydantic import BaseModel
 
 import kzoo
-from kzoo.errors import ExportError, MissingDependencyError
+from kzoo.errors import ExportError, MissingDependencyError, VerificationError
+from kzoo.export.blame import blamed
 from kzoo.export.cases import Arrays, Case, golden_cases, make_cases, name_output_axes, token_limits
 from kzoo.export.handover import convert_in_child
 from kzoo.export.layout import check_target
@@ -295,7 +296,10 @@ class _Export:
             except ExportError as error:
                 failures.append(error)
         else:
-            raise failures[0]
+            if isinstance(failures[-1], VerificationError):
+                raise failures[0]
+            # The last one's nodes are nearest to the model's own operations.
+            raise blamed(failures[-1], attempt.model, path, self.model)
         if failures:
             reason = str(failures[0]).removesuffix(" Nothing was written.")
             attempt.unfused.append(f"{attempt.caution}, or else: {reason}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -11,17 +12,22 @@ import numpy as np
 import onnx
 
 from kzoo.errors import ExportError
+from kzoo.export.context import constant, make, replace
 from kzoo.export.editing import inner_nodes
+from kzoo.export.resampling import RESAMPLINGS
 
 
+@functools.cache
 def register_handlers() -> None:
-    """Teach tf2onnx the operations that it lacks; a second call does nothing."""
+    """Teach tf2onnx the operations that it lacks or gets wrong; a second call does nothing."""
     from tf2onnx.handler import tf_op
 
     known = {name for opsets in tf_op.get_opsets().values() for handlers in opsets for name in handlers}
     for name, handler in _HANDLERS.items():
         if name not in known:
             tf_op(name)(handler)
+    for name, resampling in RESAMPLINGS.items():
+        tf_op(name)(resampling)
 
 
 # To order more letters of an einsum, tf2onnx tries minutes' worth of permutations.
@@ -83,8 +89,8 @@ class _Erfc:
         from tf2onnx import utils
 
         dtype = utils.map_onnx_to_numpy_type(context.get_dtype(node.output[0]))
-        erf = _make(context, "Erf", [node.input[0]])
-        _replace(context, node, "Sub", [_constant(context, np.asarray(1, dtype)), erf])
+        erf = make(context, "Erf", [node.input[0]])
+        replace(context, node, "Sub", [constant(context, np.asarray(1, dtype)), erf])
 
 
 class _DynamicUpdateSlice:
@@ -94,19 +100,19 @@ class _DynamicUpdateSlice:
     def version_13(cls, context: Any, node: Any, **kwargs: Any) -> None:
         """Scatter the update over the elements that it covers."""
         source, update, start = node.input
-        size = _make(context, "Shape", [update])
+        size = make(context, "Shape", [update])
         # As in TensorFlow, an update that would stick out moves inside.
-        last = _make(context, "Sub", [_make(context, "Shape", [source]), size])
-        start = _make(context, "Cast", [start], to=onnx.TensorProto.INT64)
-        start = _make(context, "Min", [start, last])
-        start = _make(context, "Max", [start, _constant(context, np.asarray(0, "int64"))])
-        ones = _make(
+        last = make(context, "Sub", [make(context, "Shape", [source]), size])
+        start = make(context, "Cast", [start], to=onnx.TensorProto.INT64)
+        start = make(context, "Min", [start, last])
+        start = make(context, "Max", [start, constant(context, np.asarray(0, "int64"))])
+        ones = make(
             context, "ConstantOfShape", [size], value=onnx.numpy_helper.from_array(np.ones(1, "float32"))
         )
-        places = _make(context, "Transpose", [_make(context, "NonZero", [ones])], perm=[1, 0])
-        places = _make(context, "Add", [places, start])
-        flat = _make(context, "Reshape", [update, _constant(context, np.asarray([-1], "int64"))])
-        _replace(context, node, "ScatterND", [source, places, flat])
+        places = make(context, "Transpose", [make(context, "NonZero", [ones])], perm=[1, 0])
+        places = make(context, "Add", [places, start])
+        flat = make(context, "Reshape", [update, constant(context, np.asarray([-1], "int64"))])
+        replace(context, node, "ScatterND", [source, places, flat])
 
 
 class _Expm1:
@@ -118,8 +124,8 @@ class _Expm1:
         from tf2onnx import utils
 
         dtype = utils.map_onnx_to_numpy_type(context.get_dtype(node.output[0]))
-        exp = _make(context, "Exp", [node.input[0]])
-        _replace(context, node, "Sub", [exp, _constant(context, np.asarray(1, dtype))])
+        exp = make(context, "Exp", [node.input[0]])
+        replace(context, node, "Sub", [exp, constant(context, np.asarray(1, dtype))])
 
 
 class _Bucketize:
@@ -128,13 +134,13 @@ class _Bucketize:
     @classmethod
     def version_13(cls, context: Any, node: Any, **kwargs: Any) -> None:
         """Count the boundaries that each element reaches."""
-        boundaries = _constant(context, np.asarray(node.get_attr("boundaries").floats, "float32"))
-        last = _constant(context, np.asarray([-1], "int64"))
-        values = _make(context, "Cast", [node.input[0]], to=onnx.TensorProto.FLOAT)
-        values = _make(context, "Unsqueeze", [values, last])
-        reached = _make(context, "GreaterOrEqual", [values, boundaries])
-        reached = _make(context, "Cast", [reached], to=onnx.TensorProto.INT32)
-        _replace(context, node, "ReduceSum", [reached, last], keepdims=0)
+        boundaries = constant(context, np.asarray(node.get_attr("boundaries").floats, "float32"))
+        last = constant(context, np.asarray([-1], "int64"))
+        values = make(context, "Cast", [node.input[0]], to=onnx.TensorProto.FLOAT)
+        values = make(context, "Unsqueeze", [values, last])
+        reached = make(context, "GreaterOrEqual", [values, boundaries])
+        reached = make(context, "Cast", [reached], to=onnx.TensorProto.INT32)
+        replace(context, node, "ReduceSum", [reached, last], keepdims=0)
 
 
 _HANDLERS = {
@@ -143,20 +149,3 @@ _HANDLERS = {
     "Expm1": _Expm1,
     "XlaDynamicUpdateSlice": _DynamicUpdateSlice,
 }
-
-
-def _constant(context: Any, array: np.ndarray) -> str:
-    from tf2onnx import utils
-
-    return context.make_const(utils.make_name("constant"), array).output[0]
-
-
-def _make(context: Any, op_type: str, inputs: list[str], **attributes: Any) -> str:
-    return context.make_node(op_type, inputs, attr=attributes).output[0]
-
-
-def _replace(context: Any, node: Any, op_type: str, inputs: list[str], **attributes: Any) -> None:
-    target = node.output[0]
-    dtype, shape = context.get_dtype(target), context.get_shape(target)
-    context.remove_node(node.name)
-    context.make_node(op_type, inputs, attr=attributes, outputs=[target], dtypes=[dtype], shapes=[shape])

@@ -109,6 +109,7 @@ class _Tracer:
         yield backend.nn, "dot_product_attention", self.dot_product_attention
         yield keras.layers.MultiHeadAttention, "_compute_attention", self.multi_head_attention
         yield keras.layers.EinsumDense, "call", self.einsum_dense
+        yield keras.layers.TimeDistributed, "call", time_distributed
         yield Attention, "_attend", self.attention
         yield attention, "rotate", self.rotate
 
@@ -413,6 +414,21 @@ class _Tracer:
             return x if layer.activation is None else layer.activation(x)
 
         return call
+
+
+def time_distributed(original: Any) -> Any:
+    """Let a layer see all steps as one batch, where Keras 3.15 would count free ones by the batch's size."""
+
+    def call(layer: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        if inputs.shape[1] is not None:
+            return original(layer, inputs, training=training, mask=mask)
+        options = {"training": training} if layer.layer._call_has_training_arg else {}
+        if mask is not None and layer.layer._call_has_mask_arg:
+            options["mask"] = keras.ops.reshape(mask, (-1, *mask.shape[2:]))
+        result = layer.layer.call(keras.ops.reshape(inputs, (-1, *inputs.shape[2:])), **options)
+        return keras.ops.reshape(result, (-1, keras.ops.shape(inputs)[1], *result.shape[1:]))
+
+    return call
 
 
 def _contracted_axes(equation: str) -> int | None:

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import onnx
 
+from kzoo.export.editing import all_nodes
 from kzoo.runtime.protobuf import read_fields
 
 # Protobuf refuses messages of 2 GiB; beyond this, weights go into a file beside the graph.
@@ -97,7 +98,7 @@ def declare(
         path = weight.path
         names[name] = path if path not in declared else "_".join([path, *map(str, indices)])
         declared[names[name]] = weight
-    for node in proto.graph.node:
+    for node in all_nodes(proto.graph):
         node.input[:] = [names.get(name, name) for name in node.input]
     inputs = [value for value in proto.graph.input if value.name not in weights]
     del proto.graph.input[:]

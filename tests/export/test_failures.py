@@ -212,3 +212,28 @@ def test_what_fusion_gets_wrong_is_undone_and_said(tmp_path, monkeypatch):
     with pytest.raises(VerificationError, match="output 'scores' differs from Keras"):
         kzoo.export.to_onnx(model, tmp_path / "wrong.onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "operation"),
+    [
+        (keras.layers.Conv3D(4, 2, groups=2, name="grouped"), (6, 6, 6, 2), "Conv"),
+        (
+            keras.layers.Conv2DTranspose(4, 3, strides=2, output_padding=1, name="wider"),
+            (12, 12, 3),
+            "ConvTranspose.*",
+        ),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_what_the_runtime_refuses_is_named(
+    layer: keras.layers.Layer, shape: tuple[int, ...], operation: str, tmp_path: pathlib.Path
+) -> None:
+    x = keras.Input(shape)
+    model = keras.Model(x, keras.layers.Flatten()(layer(keras.layers.Rescaling(2.0)(x))))
+    kind = type(layer).__name__
+    with pytest.raises(
+        ExportError, match=rf"^The layer '{layer.name}' \({kind}\) became a node {operation}, "
+    ):
+        kzoo.export.to_onnx(model, tmp_path / "model.onnx")
+    assert not any(tmp_path.iterdir())
