@@ -12,18 +12,22 @@ from typing import Any
 
 from kzoo.errors import BundleError
 from kzoo.runtime.bundle import Bundle
+from kzoo.runtime.metadata import decode_metadata
 from kzoo.runtime.protobuf import read_fields, read_number
 from kzoo.runtime.session import Device, open_recording_session
 from kzoo.runtime.tables import draw_sizes, draw_table
 
 # Field numbers of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
-_MODEL_GRAPH, _MODEL_OPSET = 7, 8
+_MODEL_GRAPH, _MODEL_OPSET, _MODEL_METADATA = 7, 8, 14
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
 _GRAPH_NODE, _GRAPH_INITIALIZER = 1, 5
 _NODE_OPERATION, _NODE_ATTRIBUTE = 4, 5
 _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 6, 11
 _TENSOR_DIMS, _TENSOR_EXTERNAL = 1, 13
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
+# How many items of a list are shown, and how many letters of anything.
+_MOST_ITEMS, _LONGEST = 5, 100
+_DEEPEST = 4
 
 
 @dataclass
@@ -36,6 +40,7 @@ class GraphContents:
         initializers: number of stored tensors.
         parameters: number of values in them.
         files: the file, and those beside it that hold its weights, with their sizes in bytes.
+        facts: what the graph says of itself: name, task, labels, preprocessing.
     """
 
     operations: dict[str, int] = field(default_factory=dict)
@@ -43,6 +48,7 @@ class GraphContents:
     initializers: int = 0
     parameters: int = 0
     files: dict[str, int] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def nodes(self) -> int:
@@ -116,6 +122,7 @@ class Inspection:
             "",
             f"{self.contents.parameters:,} parameters in {self.contents.initializers:,} tensors; "
             f"{draw_sizes(self.contents.files)}; opset {self.contents.opset}",
+            *(f"{name}: {_brief(value)}" for name, value in self.contents.facts.items()),
         ]
         if self.left_on_cpu:
             lines.append("on the CPU although the graph runs on the GPU:")
@@ -187,7 +194,27 @@ def read_contents(path: str | os.PathLike[str]) -> GraphContents:
     return contents
 
 
+def _is_shallow(value: Any, depth: int = _DEEPEST) -> bool:
+    """Return whether there are lists in lists no deeper than some, so that what walks through them comes back."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return items is None or (depth > 0 and all(_is_shallow(item, depth - 1) for item in items))
+
+
+def _brief(value: Any) -> str:
+    """Return a fact in a line of a terminal."""
+    if isinstance(value, dict):
+        said = [f"{key} {_brief(item)}" for key, item in value.items() if item is not None]
+    elif isinstance(value, list):
+        more = [f"and {len(value) - _MOST_ITEMS:,} more"] if len(value) > _MOST_ITEMS else []
+        said = [*map(_brief, value[:_MOST_ITEMS]), *more]
+    else:
+        said = [str(value)]
+    text = "".join(letter if letter.isprintable() else " " for letter in ", ".join(said))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
 def _read_model(content: mmap.mmap, contents: GraphContents, external: set[str]) -> None:
+    entries = {}
     for number, _, start, end in read_fields(content, 0, len(content)):
         if number == _MODEL_GRAPH:
             _read_graph(content, start, end, contents, external)
@@ -196,6 +223,10 @@ def _read_model(content: mmap.mmap, contents: GraphContents, external: set[str])
             domain = _text(content, *parts[_OPSET_DOMAIN]) if _OPSET_DOMAIN in parts else ""
             if domain in ("", "ai.onnx") and _OPSET_VERSION in parts:
                 contents.opset = read_number(content, parts[_OPSET_VERSION][0])[0]
+        elif number == _MODEL_METADATA:
+            entry = _read_entry(content, start, end)
+            entries[entry.get(_ENTRY_KEY, "")] = entry.get(_ENTRY_VALUE, "")
+    contents.facts = {name: value for name, value in decode_metadata(entries).items() if _is_shallow(value)}
 
 
 def _read_graph(
@@ -229,13 +260,14 @@ def _read_tensor(content: mmap.mmap, start: int, end: int, external: set[str]) -
                 size, left = read_number(content, left)
                 dims.append(size)
         elif number == _TENSOR_EXTERNAL:
-            entry = {
-                part: _text(content, first, last)
-                for part, _, first, last in read_fields(content, left, right)
-            }
+            entry = _read_entry(content, left, right)
             if entry.get(_ENTRY_KEY) == "location":
                 external.add(entry.get(_ENTRY_VALUE, ""))
     return dims
+
+
+def _read_entry(content: mmap.mmap, start: int, end: int) -> dict[int, str]:
+    return {part: _text(content, first, last) for part, _, first, last in read_fields(content, start, end)}
 
 
 def _text(content: mmap.mmap, start: int, end: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper
 from kzoo.errors import BundleError
 from kzoo.runtime import Session
 from kzoo.runtime.graph import graph_files, inspect, read_contents
+from kzoo.runtime.metadata import encode_metadata
 from tests import bundles
 
 
@@ -117,3 +119,22 @@ def test_nodes_left_on_the_cpu_by_a_gpu_are_named(branching, monkeypatch):
     assert lines[0].split() == ["model", "in", "the", "file", "run", "by", "CUDA", "run", "by", "CPU"]
     assert lines[-2:] == ["on the CPU although the graph runs on the GPU:", "  If choosing"]
     assert result.as_dict()["left_on_cpu"] == [{"provider": "CPU", "operation": "If", "name": "choosing"}]
+
+
+def test_what_a_graph_says_of_itself_is_shown_briefly(branching):
+    proto = onnx.load(str(branching), load_external_data=False)
+    labels = ["World", "Sports\x1b[2J", "Business", "Science", "Weather", "Traffic"]
+    text = {"tokenizer": "tokenizer.json", "max_length": 512, "truncate": None}
+    deep = "[" * 300 + "]" * 300
+    helper.set_model_props(
+        proto,
+        {**encode_metadata({"task": "classification", "labels": labels, "text": text}), "kzoo.image": deep},
+    )
+    branching.write_bytes(proto.SerializeToString())
+    found = inspect(branching, "cpu")
+    assert found.contents.facts == {"task": "classification", "labels": labels, "text": text}
+    assert json.loads(json.dumps(found.as_dict()))["facts"]["labels"] == labels
+    lines = found.draw("model").splitlines()
+    assert "task: classification" in lines
+    assert "labels: World, Sports [2J, Business, Science, Weather, and 1 more" in lines
+    assert "text: tokenizer tokenizer.json, max_length 512" in lines
