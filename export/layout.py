@@ -48,6 +48,20 @@ def flatten_tokens(graph: GraphEditor, keep_padding: bool = False) -> None:
             region = _Region(graph, seed)
             if len(region.nodes) > 1:
                 region.rewrite(keep_padding)
+    _part_residuals(graph)
+
+
+def _part_residuals(graph: GraphEditor) -> None:
+    """Write a sum and its RMS normalization as the two, for the same reason; ONNX Runtime leaves them so."""
+    for node in [node for node in graph.nodes if node.op_type == "SkipSimplifiedLayerNormalization"]:
+        first, second, gamma, bias = [*node.input, ""][:4]
+        name, epsilon = node.output[0], attribute(node, "epsilon")
+        total = node.output[3] if len(node.output) > 3 else f"{name}__sum"
+        if bias:
+            graph.insert_before(node, new_node("Add", [second, bias], [f"{name}__biased"]))
+            second = f"{name}__biased"
+        graph.insert_before(node, new_node("Add", [first, second], [total]))
+        graph.replace(node, new_node("RMSNormalization", [total, gamma], [name], axis=-1, epsilon=epsilon))
 
 
 class _Region:
