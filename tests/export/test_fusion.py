@@ -111,9 +111,7 @@ def test_dot_product_attention_and_cross_attention_become_one_node_each(tmp_path
     assert "Shape" not in operations
 
 
-def test_llama_turns_groups_and_keeps_its_past_in_thirteen_nodes_a_block(
-    tmp_path: pathlib.Path, bpe: Tokenizer
-):
+def test_llama_turns_groups_and_keeps_its_past_by_one_node_each(tmp_path: pathlib.Path, bpe: Tokenizer):
     scaling = RotaryScaling("linear", factor=2.0)
     knobs = {"num_heads": 4, "num_key_value_heads": 2, "head_dim": 6, "attention_bias": True, "window": None}
     model = shaken(tiny("Llama", tokenizer=bpe, rotary_scaling=scaling, **knobs), by=0.1)
