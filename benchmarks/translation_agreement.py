@@ -1,10 +1,11 @@
 """Compare a translator in Keras with its bundles: `python benchmarks/translation_agreement.py MODEL SOURCE TARGET`.
 
 MODEL is a `.keras` file, or a run's directory, whose last checkpoints are averaged as its recipe says; SOURCE and
-TARGET are files whose lines belong together, such as Multi30k's of 2016. The same search runs over Keras' step function
-and over the one of the bundle in float32. It says how many hypotheses agree and how far apart their scores are; of each
-other, where the two searches part, how close what they chose between was, and how far apart the two reckon one and
-the same beam: where that is more, it was a tie. Then it scores the bundle in int8 beside the one in float32.
+TARGET are files whose lines belong together, such as Multi30k's of 2016. The same search runs over Keras' step
+function and over the one of the bundle in float32. It says how many hypotheses agree and how far apart their scores
+are; of each other, where the two searches part, how close what they chose between was, and how far apart the two
+reckon one and the same beam: where that is more, it was a tie. Then it scores the bundle in int8 beside the one in
+float32.
 """
 
 from __future__ import annotations
