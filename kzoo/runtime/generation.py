@@ -21,6 +21,7 @@ class TextGeneration(Pipeline):
     """What follows a text, by a causal language model."""
 
     outputs = {"model": NEXT_TOKENS}
+    spinning = False
     reader: TextReader
 
     def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]):

@@ -100,6 +100,7 @@ def open_session(
     device: Device = "auto",
     threads: int | None = None,
     session_options: onnxruntime.SessionOptions | None = None,
+    spinning: bool = True,
 ) -> Session:
     """Load an ONNX file.
 
@@ -108,6 +109,8 @@ def open_session(
         device: `"cuda"` runs on an NVIDIA GPU or raises; `"auto"` takes the GPU if it starts, else the CPU.
         threads: threads for one operation; all cores if None.
         session_options: ONNX Runtime's own, for what this function does not offer; excludes `threads`.
+        spinning: whether threads that wait for work keep their cores busy, to be there at once; better not where
+            other work is done between many short runs. Options that are given say it themselves.
 
     Raises:
         KzooError: if the device is unknown or cannot be used.
@@ -122,6 +125,8 @@ def open_session(
         session_options.log_severity_level = _ERRORS
         if threads is not None:
             session_options.intra_op_num_threads = _checked_threads(threads)
+        if not spinning:
+            session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     elif threads is not None:
         raise KzooError("Give threads or session_options, not both: set intra_op_num_threads in the options.")
 

@@ -70,7 +70,7 @@ def load(
             f"the manifest has {', '.join(graphs)}. Export the bundle again."
         )
     sessions = {
-        role: open_session(bundle.path(graph.file), device, threads, session_options)
+        role: open_session(bundle.path(graph.file), device, threads, session_options, pipeline.spinning)
         for role, graph in graphs.items()
     }
     return pipeline(bundle, sessions)

@@ -30,6 +30,7 @@ class Translation(Pipeline):
     """
 
     outputs = {"encoder": (), "decoder": NEXT_TOKENS}
+    spinning = False
     reader: TextReader
 
     def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]):
