@@ -132,7 +132,8 @@ def read_pair_table(
         KzooError: as by `read_table`, and for an empty cell.
     """
     file = Path(path)
-    sources, targets = [], []
+    sources: list[str] = []
+    targets: list[str] = []
     for line, row in _table_rows(file, format, [source, target]):
         for column, texts in ((source, sources), (target, targets)):
             if not allow_empty and not row[column].strip():

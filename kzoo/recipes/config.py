@@ -113,8 +113,9 @@ class TrainingSection(Section):
         if given and len(given) < len(by_steps):
             missing = " and ".join(name for name in by_steps if name not in given)
             raise ValueError(f"{given[0]} needs {missing} too")
-        if self.max_steps is not None and self.max_steps % self.checkpoint_every:
-            raise ValueError(f"max_steps={self.max_steps} is not a multiple of {self.checkpoint_every=}")
+        every = self.checkpoint_every
+        if self.max_steps is not None and every is not None and self.max_steps % every:
+            raise ValueError(f"max_steps={self.max_steps} is not a multiple of checkpoint_every={every}")
         return self
 
     @property

@@ -36,7 +36,8 @@ class PairBatches:
         self, model: TransformerModel, recipe: Recipe, parts: Parts, history: Sequence[dict[str, Any]]
     ) -> None:
         self.model, self.training, self.validation = model, recipe.training, parts.validation
-        self.length = min(model.max_length or recipe.training.batch_tokens, recipe.training.batch_tokens)
+        self.batch_tokens = recipe.training.batch_tokens or 1
+        self.length = min(model.max_length or self.batch_tokens, self.batch_tokens)
         self.dropout = (recipe.text or TextSection()).dropout
         self.train = parts.train
         # Where each batch of this call came from; the next one's place is kept with each checkpoint.
@@ -88,7 +89,7 @@ class PairBatches:
         ]
         return TokenBatches(
             lambda random: (sides[0].draw(random), sides[1].draw(random)),
-            batch_tokens=self.training.batch_tokens or 1,
+            batch_tokens=self.batch_tokens,
             seed=self.training.seed,
             start_id=tokenizer.start_id,
             pad_id=tokenizer.pad_id,

@@ -123,7 +123,7 @@ def _given(recipe: Recipe) -> dict[str, Any]:
 
     Defaults are left out, so that it also goes on when a later kzoo knows more fields.
     """
-    beside = {"description": True, "evaluation": True, "export": True, "data": {"licence"}}
+    beside: Any = {"description": True, "evaluation": True, "export": True, "data": {"licence"}}
     return recipe.model_dump(mode="json", exclude_defaults=True, exclude=beside)
 
 
@@ -199,7 +199,11 @@ def _export(
     directory.say(f"On {len(parts.test):,} test examples: {listed}.")
     seq2seq = recipe.task == "seq2seq"
     return {
-        **({"shown": show_translations(parts.test.inputs, parts.test.targets, said)} if seq2seq else {}),
+        **(
+            {"shown": show_translations([*map(str, parts.test.inputs)], parts.test.targets, said)}
+            if seq2seq
+            else {}
+        ),
         "scores": {name: score.value for name, score in scores.items()},
         "margins": {name: score.margin for name, score in scores.items()},
         "signatures": {name: score.signature for name, score in scores.items() if score.signature},

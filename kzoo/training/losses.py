@@ -20,6 +20,7 @@ class SmoothedTokenLoss(keras.losses.Loss):
         smoothing: that share, from 0 to below 1.
 
     Example:
+        >>> import numpy as np
         >>> even = SmoothedTokenLoss(0.1)(np.array([[2, -100]]), np.zeros((1, 2, 8), "float32"))
         >>> round(float(even), 4)  # log(8)
         2.0794
