@@ -85,7 +85,7 @@ def fuse_attention(graph: GraphEditor, node: onnx.NodeProto) -> None:
     elif standard:
         _write_standard(graph, node, bias, caches)
     else:
-        parts = [_joined_heads(graph, tensor) for tensor in node.input[:3]]
+        parts: list[Any] = [_joined_heads(graph, tensor) for tensor in node.input[:3]]
         same_width = attribute(node, "head_dim") == attribute(node, "value_dim")
         if same_width and _is_packable(parts) and not any(part.turned for part in parts):
             _write_packed(graph, node, parts, mask, bias)
@@ -118,7 +118,7 @@ def _write_standard(
 ) -> None:
     """ONNX' own node: keys and values may have fewer heads than queries, and come after those of the past."""
     tensors = [node.input[0], *(cache.input[1] for cache in caches)] if caches else node.input[:3]
-    parts = [_joined_heads(graph, tensor) for tensor in tensors]
+    parts: list[Any] = [_joined_heads(graph, tensor) for tensor in tensors]
     attributes = {"scale": attribute(node, "scale")}
     output = node.output[0]
     if None in parts:
@@ -269,11 +269,12 @@ def _joined_heads(graph: GraphEditor, tensor: str) -> _Heads | None:
     product = graph.maker(made if added is None else added.input[0], "MatMul")
     if product is None or graph.weight_rank(product.input[1]) != 2:
         return _Heads(joined)
+    source, matrix = product.input
     if added is None:
-        return _Heads(joined, _Product(made, *product.input[:2]))
+        return _Heads(joined, _Product(made, source, matrix))
     if graph.weight_rank(added.input[1]) != 1:
         return _Heads(joined)
-    return _Heads(joined, _Product(made, *product.input[:2], added.input[1]))
+    return _Heads(joined, _Product(made, source, matrix, added.input[1]))
 
 
 def _before_split(graph: GraphEditor, tensor: str) -> str | None:
@@ -294,7 +295,7 @@ def _before_split(graph: GraphEditor, tensor: str) -> str | None:
 
 def _is_packable(parts: list[Any]) -> bool:
     """Return whether queries, keys and values all come from the same states, with biases or without."""
-    products = [None if part is None else part.product for part in parts]
+    products: list[Any] = [None if part is None else part.product for part in parts]
     if None in products:
         return False
     sources = {product.source for product in products}

@@ -108,7 +108,7 @@ class Halving:
         if fitting not in self.types:
             for name, value in (("bias/far", float(np.finfo("float16").min)), ("bias/share", _FITTING)):
                 if name not in self.initializers:
-                    self.initializers[name] = numpy_helper.from_array(np.float32(value), name)
+                    self.initializers[name] = numpy_helper.from_array(np.asarray(value, np.float32), name)
                     self.graph.initializer.append(self.initializers[name])
             self.nodes += [
                 helper.make_node("Less", [bias, "bias/far"], [hides], name=hides),

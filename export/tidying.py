@@ -63,10 +63,10 @@ def _mask(graph: GraphEditor, tensor: str) -> np.ndarray | None:
     made = graph.maker(tensor, "And", "Less")
     if value is not None or made is None:
         return value
-    parts = [_mask(graph, name) for name in made.input]
-    if parts[0] is None or parts[1] is None:
+    left, right = (_mask(graph, name) for name in made.input)
+    if left is None or right is None:
         return None
-    return np.less(*parts) if made.op_type == "Less" else np.logical_and(*parts)
+    return np.less(left, right) if made.op_type == "Less" else np.logical_and(left, right)
 
 
 def _join_axes(graph: GraphEditor, node: onnx.NodeProto) -> None:
