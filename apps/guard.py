@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 # What the pages fetch. Gradio has more: a proxy, a history, calls by name, an editor; some of it reaches out.
 _USED_BY_PAGES = re.compile(
     r"/|/config|/theme\.css|/favicon\.ico|/(assets|static)/.+"
-    r"|/gradio_api/(queue/(join|data)|run/predict|upload|upload_progress|startup-events|heartbeat/\w+|file=.+)"
+    r"|/gradio_api/(queue/(join|data)|run/predict|upload|upload_progress|cancel|reset|startup-events|heartbeat/\w+|file=.+)"
 )
 _FILE_ROUTE = "/gradio_api/file="
 _CALL_ROUTES = ("/gradio_api/queue/join", "/gradio_api/run/predict")

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import gradio as gr
 from gradio.components import Component
+from gradio.events import Dependency
 
 from kzoo.errors import KzooError
 from kzoo.runtime.inputs import TextReader
 
 if TYPE_CHECKING:
     from kzoo.runtime import Pipeline
-    from kzoo.runtime.translation import Translation
     from kzoo.runtime.prediction import Classification
+    from kzoo.runtime.translation import Translation
 
 MAX_TEXT = 10_000  # characters
 
@@ -96,6 +97,20 @@ def form(
     if examples:
         clickable = gr.Examples([[example] for example in examples], [given], cache_examples=False)
         clickable.load_input_event.then(**wiring)
+
+
+def stop_with(
+    button: gr.Button, runs: list[Dependency], outputs: Sequence[Component], values: Sequence[Any]
+) -> None:
+    """Have a button end what runs, and then show these values."""
+    # Not at once: the last words of what runs might come after them.
+    button.click(None, cancels=runs).then(
+        lambda: values if len(values) > 1 else values[0],
+        None,
+        outputs,
+        api_visibility="private",
+        show_progress="hidden",
+    )
 
 
 def line(text: str, kind: str) -> str:

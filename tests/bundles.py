@@ -24,6 +24,7 @@ TOPICS = {
     "Sports": ("match", "goal", "striker", "team"),
 }
 SHADES = ("dark", "bright")
+SECOND = {" dog": " Kater"}  # less probable
 GERMAN = {"A": "Ein", " dog": " Hund", " cat": " Kater", " runs": " rennt", " sleeps": " schläft", ".": "."}
 
 _DTYPES = {TensorProto.FLOAT: "float32", TensorProto.INT64: "int64"}
@@ -82,7 +83,8 @@ def write_translator(folder: Path, name: str = "en-de", max_length: int = 24) ->
     """Write a word-for-word translator of `GERMAN`'s words.
 
     Its encoder's keys are each word's translation, as one hot row; its decoder counts its own cache to know
-    which word comes next, so that a wrong cache gives wrong words.
+    which word comes next, so that a wrong cache gives wrong words. `SECOND` has what might stand there too, with a
+    tenth of the probability.
     """
     pairs = list(GERMAN.items())
     corpus = ["".join(side) for pair in pairs for side in pair for _ in range(9)]
@@ -95,6 +97,8 @@ def write_translator(folder: Path, name: str = "en-de", max_length: int = 24) ->
         source, target = (_only_token(tokenizer, word) for word in (english, german))
         dictionary[source] = 0
         dictionary[source, target] = 20
+    for english, german in SECOND.items():
+        dictionary[_only_token(tokenizer, english), _only_token(tokenizer, german)] = 18
     encoder = make_graph(
         [
             helper.make_node("Gather", ["dictionary", "input_ids"], ["rows"]),
@@ -136,6 +140,10 @@ def write_translator(folder: Path, name: str = "en-de", max_length: int = 24) ->
             helper.make_node("Min", ["wanted", "longest"], ["positions"]),
             helper.make_node("Squeeze", ["past_key_values.0.encoder.key/rows", "heads"], ["words"]),
             helper.make_node("Gather", ["words", "positions"], ["logits"], axis=1),
+            helper.make_node("OneHot", ["positions", "length", "off_on"], ["looked_at"]),
+            helper.make_node("Shape", ["decoder_input_ids"], ["rows_1"], start=0, end=1),
+            helper.make_node("Concat", ["rows_1", "heads", "heads"], ["rows_1_1"], axis=0),
+            helper.make_node("Expand", ["looked_at", "rows_1_1"], ["cross_attention"]),
             *ends.tail,
         ],
         inputs=[
@@ -147,8 +155,10 @@ def write_translator(folder: Path, name: str = "en-de", max_length: int = 24) ->
         outputs=[
             *ends.outputs,
             *(float_tensor(f"present.0.decoder.{part}", present) for part in ("key", "value")),
+            float_tensor("cross_attention", ["rows", "step", "sequence"]),
         ],
         constants={
+            "off_on": np.array([0, 1], np.float32),
             "head_and_width": np.array([1, 3]),
             "heads": np.array([1]),
             "one": np.array(1),

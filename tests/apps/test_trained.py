@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.apps.test_gallery import ARTIFACTS, labels, open_tab, press, shown, text_box, upload
+from tests.apps.test_gallery import (
+    ARTIFACTS,
+    labels,
+    open_tab,
+    press,
+    shown,
+    source_box,
+    target_box,
+    text_box,
+    upload,
+)
 from tests.optional import require
 
 pytestmark = pytest.mark.slow
@@ -99,10 +109,10 @@ def test_each_page_answers_from_a_trained_bundle(trained, sentences, page, tmp_p
     page.goto(address)
     page.get_by_role("tab", name="Translate").wait_for()
     english, german = min(sentences, key=lambda pair: len(pair[0]))
-    text_box(page).fill(english)
+    source_box(page).fill(english)
     press(page, "Translate")
     shown(page, "ms on")
-    translation = page.locator("textarea[disabled]").input_value()
+    translation = target_box(page).input_value()
     assert translation == kzoo.load(bundles[0])(english)["translation"]
     # It has seen this very sentence many times; most of its words must come out.
     wanted = set(german.lower().strip(".").split())

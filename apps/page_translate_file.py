@@ -1,0 +1,94 @@
+"""Part of the page for translation: a file in, a file of the same kind out."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from kzoo.apps import page, translating
+from kzoo.apps.languages import Direction
+from kzoo.apps.translating import Work
+from kzoo.errors import KzooError
+from kzoo.text.formats import read_document
+
+MAX_FILE = 4_000_000  # bytes
+MAX_CHARACTERS = 200_000
+_KINDS = "Text (.txt), subtitles (.srt) or Word (.docx)"
+
+
+def build(known: dict[str, Direction], label: gr.Dropdown, beams: gr.Slider) -> None:
+    """Draw the tab: a file to drop, a bar that grows, and the file to take away."""
+    with gr.Row(equal_height=True):
+        given = gr.File(label=_KINDS, height=160, min_width=280)
+        result = gr.File(label="Translated", interactive=False, height=160, min_width=280)
+    with gr.Row():
+        button = gr.Button("Translate file", variant="primary", scale=3)
+        cancel = gr.Button("Cancel", scale=1, min_width=80)
+    status = gr.Markdown(elem_classes="status", latex_delimiters=[])
+
+    def translate(
+        picked: str, width: float, upload: Mapping[str, Any] | None
+    ) -> Iterator[tuple[str | None, str]]:
+        try:
+            yield from _translate(known[picked], int(width), upload)
+        except KzooError as error:
+            yield None, page.line(str(error), "problem")
+
+    # What is left of another file would pass for this one's.
+    given.clear(lambda: (None, ""), None, [result, status], api_visibility="private", show_progress="hidden")
+    run = button.click(
+        translate,
+        [label, beams, given],
+        [result, status],
+        api_visibility="private",
+        show_progress="hidden",
+        preprocess=False,
+    )
+    page.stop_with(
+        cancel, [run], [result, status], [None, page.line("Cancelled; no file was made.", "remark")]
+    )
+
+
+def _translate(
+    direction: Direction, beams: int, upload: Mapping[str, Any] | None
+) -> Iterator[tuple[str | None, str]]:
+    """Yield how far it is, and at the end the file's path."""
+    if upload is None:
+        raise KzooError("There is no file yet: drop one on the left.")
+    path = Path(upload["path"])
+    name = upload.get("orig_name") or path.name
+    size = path.stat().st_size
+    if size > MAX_FILE:
+        raise KzooError(f"{name} has {size:,} bytes; this page takes files of up to {MAX_FILE:,}.")
+    document = read_document(name, path.read_bytes())
+    text = "\n".join(document.texts)
+    if len(text) > MAX_CHARACTERS:
+        raise KzooError(
+            f"{name} has {len(text):,} characters; this page translates up to {MAX_CHARACTERS:,} at a time. Split it."
+        )
+    start = time.perf_counter()
+    begun = translating.begin(direction, text, beams)
+    if not begun.sentences:
+        raise KzooError(f"There are no words to translate in {name}.")
+    for work in translating.in_batches(begun):
+        yield None, _bar(work)
+    seconds = time.perf_counter() - start
+    # A folder of its own: two of one name may be on their way. It goes with the server's other uploads.
+    folder = Path(tempfile.mkdtemp(dir=path.parent))
+    written = folder / f"{path.stem}.{direction.target or 'translated'}{path.suffix}"
+    written.write_bytes(document.write(work.result.split("\n")))
+    remark = page.remark_on_length(direction.pipeline, work.sentences)
+    said = page.line(translating.speed(work, seconds), "took")
+    yield str(written), said + (page.line(remark, "remark") if remark else "")
+
+
+def _bar(work: Work) -> str:
+    done, all_of_it = len(work.translations), len(work.sentences)
+    return f'<progress value="{done}" max="{all_of_it}"></progress>' + page.line(
+        f"{done:,} of {all_of_it:,} sentences", "took"
+    )
