@@ -148,7 +148,7 @@ def _pack(graph: GraphEditor, node: onnx.NodeProto, parts: list[Any]) -> None:
     products = [part.product for part in parts]
     if not _is_packable(parts) or not all(graph.is_private(product.output) for product in products):
         return
-    makers = [graph.maker(product.output, "MatMul", "Add") for product in products]
+    makers: list[Any] = [graph.maker(product.output, "MatMul", "Add") for product in products]
     first = next(other for other in graph.nodes if any(other is maker for maker in makers))
     matrix = graph.pack(tuple(product.matrix for product in products))
     packed = f"{node.name}/packed"

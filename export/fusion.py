@@ -7,6 +7,7 @@ the graph as it was where anything is not as expected.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import onnx
 
@@ -168,7 +169,7 @@ def _reshape_first(graph: GraphEditor, tensor: str) -> None:
     """Add a bias after a Reshape that leaves the last axis alone, not before."""
     reshape = graph.maker(tensor, "Reshape")
     biased = None if reshape is None else graph.maker(reshape.input[0], "Add")
-    shapes = [] if reshape is None else [graph.shape(name) for name in (reshape.input[0], tensor)]
+    shapes: list[Any] = [] if reshape is None else [graph.shape(name) for name in (reshape.input[0], tensor)]
     if reshape is None or biased is None or None in shapes or not graph.is_private(reshape.input[0]):
         return
     if graph.weight_rank(biased.input[1]) != 1 or shapes[0][-1] is None or shapes[0][-1] != shapes[1][-1]:
