@@ -6,6 +6,7 @@ types behind `com.microsoft` nodes.
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from kzoo.export.editing import FEWEST_WEIGHTS, attribute, inner_nodes, replace_nodes
+from kzoo.export.weights import stored_values
 
 _FLOAT, _HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
@@ -70,8 +72,9 @@ class Halving:
     that cannot hold it.
     """
 
-    def __init__(self, proto: onnx.ModelProto) -> None:
+    def __init__(self, proto: onnx.ModelProto, folder: pathlib.Path | None = None) -> None:
         self.graph = proto.graph
+        self.folder = folder
         self.opset = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
         self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
         # Of float tensors alone; None where weak.
@@ -92,7 +95,7 @@ class Halving:
                     and self._fits(tensor.name)
                 ):
                     self.types[tensor.name] = _HALF
-                    tensor.CopyFrom(_halved(tensor, tensor.name))
+                    tensor.CopyFrom(self._halved(tensor, tensor.name))
         for node in self.graph.node:
             self._visit(node)
         self._keep_outputs()
@@ -163,7 +166,7 @@ class Halving:
         tensor = self.initializers.get(name)
         if tensor is None:
             return True
-        array = numpy_helper.to_array(tensor)
+        array = stored_values(tensor, self.folder)
         with np.errstate(over="ignore"):
             halved = array.astype(np.float16).astype("float32")
         overflows = bool((np.isinf(halved) & np.isfinite(array)).any())
@@ -194,10 +197,13 @@ class Halving:
             other = f"{name}/{helper.tensor_dtype_to_string(wanted).rpartition('.')[2].lower()}"
             self.casts[name, wanted], self.types[other] = other, wanted
             if self.types[name] is None and name in self.initializers:
-                self.graph.initializer.append(_halved(self.initializers[name], other))
+                self.graph.initializer.append(self._halved(self.initializers[name], other))
             else:
                 self.nodes.append(helper.make_node("Cast", [name], [other], name=other, to=wanted))
         return self.casts[name, wanted]
+
+    def _halved(self, tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
+        return numpy_helper.from_array(stored_values(tensor, self.folder).astype(np.float16), name)
 
     def _keep_outputs(self) -> None:
         """Give float32 outputs under the names that they had."""
@@ -213,10 +219,6 @@ class Halving:
             helper.make_node("Cast", [inner], [name], name=f"{name}/float", to=_FLOAT)
             for name, inner in renamed.items()
         ]
-
-
-def _halved(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
-    return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), name)
 
 
 def _constant_type(node: onnx.NodeProto) -> int:

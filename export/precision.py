@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -60,7 +61,11 @@ def check_dtype(dtype: str, calibrated: bool = False) -> None:
 
 
 def reduce_precision(
-    proto: onnx.ModelProto, dtype: str, observe: Observe | None = None, spared: Collection[str] = ()
+    proto: onnx.ModelProto,
+    dtype: str,
+    observe: Observe | None = None,
+    spared: Collection[str] = (),
+    folder: pathlib.Path | None = None,
 ) -> None:
     """Write a graph anew in another precision, in place; its inputs and outputs stay as they are.
 
@@ -69,11 +74,12 @@ def reduce_precision(
         dtype: a key of `BOUNDS`.
         observe: for `"int8_static"`, runs the calibration data.
         spared: weights that stay as they are, for the dtypes in `INTEGERS`.
+        folder: where the weights' values are, if the graph is from `kzoo.export.weights.mapped`.
     """
     if dtype == "float16":
-        Halving(proto).apply()
+        Halving(proto, folder).apply()
     else:
-        quantizing = Quantizing(proto, dtype, spared)
+        quantizing = Quantizing(proto, dtype, spared, folder)
         if observe is not None:
             quantizing.calibrate(observe)
         quantizing.apply()

@@ -6,6 +6,7 @@ fails on fused graphs; its 4-bit quantizer wants one more package.
 
 from __future__ import annotations
 
+import pathlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from kzoo.export.editing import FEWEST_WEIGHTS, RUNTIME_DOMAIN, attribute, replace_nodes
+from kzoo.export.weights import stored_values
 
 _FLOAT = onnx.TensorProto.FLOAT
 _BLOCK = 32
@@ -35,8 +37,15 @@ class _Weight:
 class Quantizing:
     """Weights in 8 or 4 bits; with 8, products of integers."""
 
-    def __init__(self, proto: onnx.ModelProto, dtype: str, spared: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        proto: onnx.ModelProto,
+        dtype: str,
+        spared: Collection[str] = (),
+        folder: pathlib.Path | None = None,
+    ) -> None:
         self.proto = proto
+        self.folder = folder
         self.spared = frozenset(spared)
         self.graph = proto.graph
         self.dtype = dtype
@@ -251,7 +260,7 @@ class Quantizing:
         return names
 
     def _array(self, name: str) -> np.ndarray:
-        return numpy_helper.to_array(self.initializers[name])
+        return stored_values(self.initializers[name], self.folder)
 
     def _store(self, name: str, array: np.ndarray | np.generic) -> None:
         self.made.add(name)

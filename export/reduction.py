@@ -28,7 +28,7 @@ Metric = Callable[[Any], float]
 
 # What the two graphs are timed on: one text of ordinary length, or one image.
 _TIMED_LENGTH = 128
-_TIMED_SECONDS = 1.0
+_TIMED_SECONDS = 0.5
 _TIMED_RUNS = 15
 # Decoders run once a token: the first steps say enough.
 _MOST_CALIBRATION_RUNS = 256
@@ -138,31 +138,35 @@ def _attempt(
     calibration: list[Arrays] | None,
     spared: list[str],
 ) -> tuple[GraphReduction, list[Case]]:
-    proto = onnx.load(str(original))
+    proto = mapped(original)
     observe = None if calibration is None else _observer(original, proto, calibration)
-    reduce_precision(proto, dtype, observe, spared)
-    written = save(proto, path)
+    reduce_precision(proto, dtype, observe, spared, original.parent)
+    written = save(proto, path, folder=original.parent)
     del proto
-    before, after = open_graph(original), _open_reduced(path, dtype)
     if calibration is not None:
         # Whatever lies outside the calibrated ranges is cut off: the bounds hold for nothing else.
         compared = [Case(f"calibration batch {i}", batch, {}) for i, batch in enumerate(calibration[:8])]
     else:
         compared = cases
+    timed, batch = _typical(graph, cases[0].inputs)
+    # One graph after the other: both at once would hold the weights in memory twice.
+    before = open_graph(original)
+    references = [_run(before, case.inputs) for case in compared]
+    milliseconds_before = _time(before, batch)
+    del before
+    after = _open_reduced(path, dtype)
     found: dict[str, list[Difference]] = {}
-    for case in compared:
+    for case, expected in zip(compared, references, strict=True):
         results = _run(after, case.inputs)
-        for name, reference in _run(before, case.inputs).items():
+        for name, reference in expected.items():
             if reference.dtype.kind == "f":
                 difference = _difference(name, reference, results[name], case, dtype, len(spared))
                 found.setdefault(name, []).append(difference)
-    timed, batch = _typical(graph, cases[0].inputs)
-    milliseconds = _time(before, after, batch)
     reduction = GraphReduction(
         bytes_before=sum(file.stat().st_size for file in original.parent.iterdir()),
         bytes_after=sum(file.stat().st_size for file in written),
-        milliseconds_before=milliseconds[0],
-        milliseconds_after=milliseconds[1],
+        milliseconds_before=milliseconds_before,
+        milliseconds_after=_time(after, batch),
         timed=timed,
         differences={name: join(differences) for name, differences in found.items()},
     )
@@ -218,7 +222,7 @@ def _observer(
         count = len(proto.graph.output)
         proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in added)
         probe = path.with_name("probe.onnx")
-        files = save(proto, probe)
+        files = save(proto, probe, folder=path.parent)
         del proto.graph.output[count:]
         session = open_graph(probe)
         for batch in calibration:
@@ -305,15 +309,13 @@ def _typical(graph: Graph, inputs: Arrays) -> tuple[str, Arrays]:
     return words, {name: np.resize(inputs[name], shape) for name, shape in shapes.items()}
 
 
-def _time(before: Any, after: Any, inputs: Arrays) -> tuple[float, float]:
-    """Return the median milliseconds of a run of each, taken in turns."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for session in (before, after):
-        _run(session, inputs)
+def _time(session: Any, inputs: Arrays) -> float:
+    """Return the median milliseconds of a run."""
+    _run(session, inputs)
+    seconds: list[float] = []
     end = time.perf_counter() + _TIMED_SECONDS
-    while len(seconds[0]) < _TIMED_RUNS and (not seconds[0] or time.perf_counter() < end):
-        for session, taken in zip((before, after), seconds, strict=True):
-            started = time.perf_counter()
-            _run(session, inputs)
-            taken.append(time.perf_counter() - started)
-    return statistics.median(seconds[0]) * 1e3, statistics.median(seconds[1]) * 1e3
+    while len(seconds) < _TIMED_RUNS and (not seconds or time.perf_counter() < end):
+        started = time.perf_counter()
+        _run(session, inputs)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds) * 1e3

@@ -75,6 +75,37 @@ class Weight:
         return np.concatenate([array.reshape(*leading, -1) for array in arrays], axis=-1, dtype=self.dtype)
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """A weight of a graph that lies in a file."""
+
+    array: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        return self.array.nbytes
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """Yield its value, mapped."""
+        yield self.array
+
+
+def stored_values(tensor: onnx.TensorProto, folder: pathlib.Path | None = None) -> np.ndarray:
+    """Return the numbers of a graph's weight.
+
+    Args:
+        tensor: the weight.
+        folder: where its file is, if the graph is from `mapped`; the numbers stay there, to be read when used.
+    """
+    if tensor.data_location != onnx.TensorProto.EXTERNAL or folder is None:
+        return onnx.numpy_helper.to_array(tensor)
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    offset, shape = int(place.get("offset", 0)), tuple(tensor.dims)
+    return np.memmap(folder / place["location"], dtype, "r", offset, shape)
+
+
 def declare(
     proto: onnx.ModelProto, weights: Mapping[str, tuple[int, ...]], variables: list[Any]
 ) -> dict[str, Weight]:
@@ -119,7 +150,10 @@ def _joint_path(paths: list[str]) -> str:
 
 
 def save(
-    proto: onnx.ModelProto, path: pathlib.Path, weights: Mapping[str, Weight] | None = None
+    proto: onnx.ModelProto,
+    path: pathlib.Path,
+    weights: Mapping[str, Weight] | None = None,
+    folder: pathlib.Path | None = None,
 ) -> list[pathlib.Path]:
     """Write a graph, with its weights in `NAME.data` beside it if it is too large for one file.
 
@@ -127,11 +161,16 @@ def save(
         proto: the graph.
         path: where to write it.
         weights: those that are declared and have no values.
+        folder: where the others' values are, for a graph from `mapped`.
 
     Returns:
         The files written.
     """
-    tensors = [_Tensor(tensor, (weights or {}).get(tensor.name)) for tensor in proto.graph.initializer]
+    known: dict[str, Weight | _Stored] = dict(weights or {})
+    for tensor in proto.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            known[tensor.name] = _Stored(stored_values(tensor, folder))
+    tensors = [_Tensor(tensor, known.get(tensor.name)) for tensor in proto.graph.initializer]
     graph = _without(proto.graph, "initializer").SerializeToString()
     rest = _without(proto, "graph").SerializeToString()
     files = [path]
@@ -155,9 +194,9 @@ def save(
 class _Tensor:
     """An initializer on its way into a file."""
 
-    def __init__(self, proto: onnx.TensorProto, weight: Weight | None) -> None:
-        self._proto, self._weight = proto, weight
-        self._message = _without(proto, "raw_data").SerializeToString()
+    def __init__(self, proto: onnx.TensorProto, weight: Weight | _Stored | None) -> None:
+        self._proto, self._weight = _without(proto, "external_data", "data_location"), weight
+        self._message = _without(self._proto, "raw_data").SerializeToString()
         # The bytes of its numbers, and of those that stay in the graph.
         self.size = self._inside = weight.size if weight else len(proto.raw_data)
 
@@ -232,11 +271,11 @@ def _outside(tensor: onnx.TensorProto, place: Mapping[str, object]) -> onnx.Tens
     return tensor
 
 
-def _without(message: Any, left_out: str) -> Any:
-    """Return a copy of a message without one of its fields, which is not copied."""
+def _without(message: Any, *left_out: str) -> Any:
+    """Return a copy of a message without some of its fields, which are not copied."""
     copy = type(message)()
     for field, value in message.ListFields():
-        if field.name == left_out:
+        if field.name in left_out:
             continue
         if field.is_repeated:
             getattr(copy, field.name).extend(value)

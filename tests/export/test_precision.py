@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 import kzoo
 from kzoo.errors import ExportError, VerificationError
 from kzoo.export import precision, quantization, reduction
+from kzoo.export.weights import stored_values
 from kzoo.models import TransformerModel
 from kzoo.text import Tokenizer
 from tests.models.tiny import shaken, tiny
@@ -188,7 +189,8 @@ def test_a_graph_that_is_too_far_from_float32_is_refused(
     def damaged(proto: onnx.ModelProto, *arguments: Any) -> None:
         for tensor in proto.graph.initializer:
             if tensor.name.endswith("kernel"):
-                tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor), tensor.name))
+                values = stored_values(tensor, arguments[-1])
+                tensor.CopyFrom(numpy_helper.from_array(-values, tensor.name))
 
     monkeypatch.setattr(reduction, "reduce_precision", damaged)
     with pytest.raises(VerificationError, match=r"In float16 the output 'logits' .*Nothing was written"):
