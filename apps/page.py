@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import gradio as gr
 from gradio.components import Component
-from gradio.events import Dependency
 
 from kzoo.errors import KzooError
 from kzoo.runtime.inputs import TextReader
@@ -100,7 +99,7 @@ def form(
 
 
 def stop_with(
-    button: gr.Button, runs: list[Dependency], outputs: Sequence[Component], values: Sequence[Any]
+    button: gr.Button, runs: list[dict[str, Any]], outputs: Sequence[Component], values: Sequence[Any]
 ) -> None:
     """Have a button end what runs, and then show these values."""
     # Not at once: the last words of what runs might come after them.

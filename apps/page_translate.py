@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
-from gradio.components import Component
 
 from kzoo.apps import heatmap, page, page_translate_file, translating
 from kzoo.apps.languages import Direction, directions
@@ -17,6 +16,7 @@ from kzoo.apps.translating import Work
 from kzoo.errors import KzooError
 
 if TYPE_CHECKING:
+    from kzoo.runtime import Pipeline
     from kzoo.runtime.translation import Translation
 
 TITLE = "Translate"
@@ -47,9 +47,9 @@ class _Closer:
     note: gr.Markdown
 
 
-def build(pipelines: Sequence[Translation], example_images: Sequence[Path]) -> None:
+def build(pipelines: Sequence[Pipeline], example_images: Sequence[Path]) -> None:
     """Draw the tab: languages and beams; texts and files below; of texts, a sentence looked at closely."""
-    known = directions(pipelines)
+    known = directions(cast("Sequence[Translation]", pipelines))
     first = next(iter(known))
     with gr.Row():
         label = gr.Dropdown(
@@ -116,7 +116,7 @@ def _build_text(
         "show_progress": "hidden",
         "preprocess": False,
     }
-    runs = [button.click(**wiring), source.submit(**wiring)]
+    runs: list[dict[str, Any]] = [button.click(**wiring), source.submit(**wiring)]
     if clickable is not None:
         runs.append(clickable.load_input_event.then(**wiring))
     page.stop_with(stop, runs, [status], [page.line("Stopped.", "remark")])
@@ -199,7 +199,7 @@ def _picture(work: Work) -> list[Any]:
 
 
 def _wire_closer(closer: _Closer, state: gr.State, target: gr.Textbox, status: gr.Markdown) -> None:
-    def wired(widget: Component, change: Callable[[Work, Any], Work]) -> None:
+    def wired(widget: gr.Dropdown | gr.Radio, change: Callable[[Work, Any], Work]) -> None:
         def answer(work: Work | None, value: Any) -> list[Any]:
             try:
                 work = change(_kept(work), value)

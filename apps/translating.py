@@ -16,6 +16,7 @@ MAX_BEAMS = 8
 _ALTERNATIVES = 8
 _AT_ONCE = 16  # sentences between two looks at whether to go on
 _PAUSE = 0.05  # seconds between two pictures of what grows
+_HALF = re.compile("[\ud800-\udfff]")
 _WORD = re.compile(r"\w+(?:[-'’]\w+)*|[^\w\s]+")  # noqa: RUF001
 
 
@@ -111,7 +112,13 @@ class Work:
 
 
 def begin(direction: Direction, text: str, beams: int) -> Work:
-    """Return what is to do of a text."""
+    """Return what is to do of a text.
+
+    Raises:
+        KzooError: if it has what is no character, or the beams are too few or too many.
+    """
+    if _HALF.search(text):
+        raise KzooError("The text has half of a surrogate pair, which is no character. Delete it.")
     sentences: list[str] = []
 
     def note(said: list[str]) -> list[str]:

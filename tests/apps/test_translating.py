@@ -93,6 +93,12 @@ def test_beams_have_a_limit(german):
         translating.begin(german, "A dog", 9)
 
 
+@pytest.mark.parametrize("text", ["\ud83d", "A dog \udc00 runs."])
+def test_half_a_character_is_refused(german, text):
+    with pytest.raises(KzooError, match="half of a surrogate pair"):
+        translating.begin(german, text, 1)
+
+
 def test_a_map_shows_weights_and_no_markup():
     table = heatmap.draw(
         {
