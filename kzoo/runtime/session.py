@@ -58,9 +58,9 @@ class Session:
             BundleError: if an input is missing or does not fit the graph.
         """
         wanted = self.outputs if outputs is None else list(outputs)
-        missing = self.inputs.keys() - feeds.keys()
-        if missing:
-            raise BundleError(f"The graph needs inputs that it was not given: {', '.join(sorted(missing))}.")
+        if not self.inputs.keys() <= feeds.keys():
+            missing = ", ".join(sorted(self.inputs.keys() - feeds.keys()))
+            raise BundleError(f"The graph needs inputs that it was not given: {missing}.")
         taken = {name: np.asarray(feeds[name], dtype) for name, dtype in self.inputs.items()}
         try:
             values = self._session.run(wanted, taken)

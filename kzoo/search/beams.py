@@ -88,14 +88,14 @@ def beam_search(
         # Twice as many as there are beams, so that enough are left when one of each beam ends.
         group = np.arange(len(active))[:, None]
         sums = (totals[:, :, None] + log_probs.reshape(*totals.shape, -1)).reshape(len(active), -1)
-        order = np.argsort(-sums, axis=1, kind="stable")[:, : 2 * num_beams]
+        order = (-sums).argsort(axis=1, kind="stable")[:, : 2 * num_beams]
         sums, origins = sums[group, order], order // ids.shape[1]
         chosen = ids.reshape(len(active), -1)[group, order]
         ending = chosen == end_id if end_id is not None else np.zeros(chosen.shape, bool)
         penalty = length_penalty_of(length, length_penalty, length_offset)
 
         is_last = length == max_new_tokens
-        for place, rank in np.argwhere(ending[:, :num_beams] | is_last):
+        for place, rank in zip(*(ending[:, :num_beams] | is_last).nonzero(), strict=True):
             new = written[place, origins[place, rank]].tolist()
             if not ending[place, rank]:
                 new.append(int(chosen[place, rank]))
@@ -108,12 +108,16 @@ def beam_search(
         width = min(num_beams, int((~ending).sum(axis=1).min()))
         if is_last or width == 0:
             break
-        going = np.argsort(ending, axis=1, kind="stable")[:, :width]
+        going = ending.argsort(axis=1, kind="stable")[:, :width]
         totals, origins, chosen = sums[group, going], origins[group, going], chosen[group, going]
+        rows = group * written.shape[1] + origins
+        written = np.concatenate([written[group, origins], chosen[:, :, None]], axis=2)
         stays = totals[:, 0] / penalty > bars[active]
-        if not stays.any():
-            break
-        rows = (group * written.shape[1] + origins)[stays].ravel()
-        written = np.concatenate([written[group, origins], chosen[:, :, None]], axis=2)[stays]
-        active, totals, tokens = active[stays], totals[stays], chosen[stays].reshape(-1, 1)
+        if not stays.all():
+            active, totals, chosen, rows, written = (
+                each[stays] for each in (active, totals, chosen, rows, written)
+            )
+            if not len(active):
+                break
+        rows, tokens = rows.ravel(), chosen.reshape(-1, 1)
     return ended

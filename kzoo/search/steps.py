@@ -73,7 +73,7 @@ class CachedStep:
         self._runner = runner
         self._tokens_name = tokens_name
         self._cache = dict(cache)
-        self._presents = [PRESENT + name.removeprefix(PAST) for name in cache]
+        self._presents = tuple(PRESENT + name.removeprefix(PAST) for name in cache)
         self._vocab_size = vocab_size
         self._memory = dict(memory or {})
         self._mask = mask
@@ -90,7 +90,7 @@ class CachedStep:
         feeds["logits_to_keep"] = np.array(1)
         feeds["top_k"] = np.array(min(top_k or 1, self._vocab_size))
         wanted = ("log_probs",) if top_k is None else ("top_ids", "top_log_probs")
-        outputs = self._runner.run_kept(feeds, (*wanted, *self._presents))
+        outputs = self._runner.run_kept(feeds, wanted + self._presents)
         self._cache = {
             name: outputs[present] for name, present in zip(self._cache, self._presents, strict=True)
         }
@@ -107,7 +107,8 @@ class CachedStep:
             return
         if self._mask is not None:
             self._mask = np.pad(self._mask[rows], ((0, 0), (0, 1)), constant_values=1)
-        if self._memory:
+        # All rows of a single sentence are its own.
+        if self._memory and self._sentences > 1:
             owners = rows // (previous // self._sentences)
             if np.array_equal(owners, np.repeat(np.arange(self._sentences), len(rows) // self._sentences)):
                 return
