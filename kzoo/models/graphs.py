@@ -116,7 +116,7 @@ def _next_tokens(model: TransformerModel, states: Any, inputs: Tensors) -> Tenso
     unwritten = getattr(model.backbone.config, "unwritten_id", None)
     if unwritten is not None:
         # Before the others' are weighed: its logit may be the largest of all.
-        logits = logits - 1e9 * ops.one_hot(unwritten, model.backbone.config.vocab_size)
+        logits = ops.where(np.arange(model.backbone.config.vocab_size) == unwritten, -1e9, logits)
     log_probs = ops.log_softmax(logits, axis=-1)
     top_log_probs, top_ids = ops.top_k(log_probs, inputs["top_k"])
     return {

@@ -163,10 +163,19 @@ def test_calibration_of_any_keras_model(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "dtype"), [("GPT2", "int8"), ("Transformer", "float16"), ("Llama", "float16")]
+    ("family", "knobs", "dtype"),
+    [
+        ("GPT2", {}, "int8"),
+        # A token that is never written is further away than float16 goes.
+        ("Marian", {"unwritten_id": 5}, "float16"),
+        ("Llama", {}, "float16"),
+    ],
+    ids=["gpt2", "marian", "llama"],
 )
-def test_decoders_too(family: str, dtype: str, bpe: Tokenizer, tmp_path: pathlib.Path) -> None:
-    model = shaken(tiny(family, tokenizer=bpe, **WIDE), by=0.05)
+def test_decoders_too(
+    family: str, knobs: dict[str, int], dtype: str, bpe: Tokenizer, tmp_path: pathlib.Path
+) -> None:
+    model = shaken(tiny(family, tokenizer=bpe, **WIDE, **knobs), by=0.05)
     model.export(tmp_path / "bundle", dtype=dtype)
     generate = kzoo.load(tmp_path / "bundle")
     assert generate.verify() < 1e-3
