@@ -1,0 +1,324 @@
+"""Measure translation against CTranslate2 with the same weights, and against Optimum.
+
+    python benchmarks/translate.py --peers-python PYTHON
+
+PYTHON is that of an environment with the peers, which `benchmarks/peers/translate_with_*.py` say how to make. Weights
+are random, of Transformer-base's shape and of the shelf's translator's (4 + 4 layers, width 128, 8,000 tokens); they
+end no sentence, so that all engines write as many tokens. Sources are Multi30k's English test sentences of 2016, from
+`$KZOO_DATA`; four beams.
+
+Each engine has a process of its own, and they take turns, in an order drawn anew for each; the ratio is the median
+over turns. Times are from text to text, tokenization included. Memory is the most that a process held, from its start
+on. Behind a speed stands how many results of the two engines are the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import gzip
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+import numpy as np
+
+from kzoo.data import locate
+from kzoo.text import Tokenizer
+
+PEERS = pathlib.Path(__file__).parent / "peers"
+Row = tuple[str, str, str, str, str]
+
+
+class Worker:
+    """An engine's process."""
+
+    def __init__(self, python: str, script: str, *arguments: Any, threads: int) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        self.process = subprocess.Popen(
+            [python, str(PEERS / f"{script}.py"), *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        self.versions: dict[str, str] = self._answer()["versions"]
+
+    def run(self) -> dict[str, Any]:
+        """Take one turn: `seconds` of each batch, `results`, and the most `megabytes` so far."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise SystemExit(
+            f"A worker ended with {self.process.wait()}: {' '.join(map(str, self.process.args))}"
+        )
+
+
+def run_once(python: str, script: str, *arguments: Any) -> None:
+    """Run a script that takes no turns."""
+    command = [python, str(PEERS / f"{script}.py"), *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{result.stderr[-2000:]}")
+
+
+@contextlib.contextmanager
+def working(workers: dict[str, Worker]) -> Iterator[dict[str, Worker]]:
+    """End the workers when the block ends."""
+    try:
+        yield workers
+    finally:
+        for worker in workers.values():
+            assert worker.process.stdin is not None
+            worker.process.stdin.close()
+            worker.process.wait()
+
+
+class Turns:
+    """What the engines did in turn."""
+
+    def __init__(self, workers: dict[str, Worker], turns: int) -> None:
+        self.seconds: dict[str, list[list[float]]] = {name: [] for name in workers}
+        self.last: dict[str, dict[str, Any]] = {}
+        order = np.random.default_rng(0)
+        for turn in range(turns + 1):
+            for name in order.permutation(list(workers)):
+                answer = workers[name].run()
+                if turn:  # the first warms up
+                    self.seconds[name].append(answer["seconds"])
+                self.last[name] = answer
+
+    def total(self, name: str) -> list[float]:
+        """Return the seconds of each turn."""
+        return [sum(seconds) for seconds in self.seconds[name]]
+
+    def median(self, name: str) -> list[float]:
+        """Return the median of a sentence's seconds in each turn."""
+        return [statistics.median(seconds) for seconds in self.seconds[name]]
+
+    def megabytes(self, name: str) -> float:
+        """Return the most memory that an engine held."""
+        return self.last[name]["megabytes"]
+
+    def agreeing(self, one: str, other: str) -> float:
+        """Return for how many of the texts two engines give the same."""
+        pairs = list(zip(self.last[one]["results"], self.last[other]["results"], strict=True))
+        return sum(first == second for first, second in pairs) / len(pairs)
+
+
+class Model:
+    """A model's bundles and its weights, in a folder.
+
+    Args:
+        name: a variant of the registry's.
+        folder: where all goes.
+        tokenizer: its vocabulary.
+    """
+
+    def __init__(self, name: str, folder: pathlib.Path, tokenizer: Any) -> None:
+        import keras
+
+        import kzoo
+
+        keras.utils.set_random_seed(0)
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        tokenizer.end_id = None
+        size = {"vocab_size": tokenizer.vocab_size} if name == "transformer_tiny" else {}
+        self.model = kzoo.models.create_model(name, tokenizer=tokenizer, **size)
+        config = self.model.backbone.config
+        np.savez(
+            folder / "weights.npz",
+            num_heads=config.num_heads,
+            layer_norm_epsilon=config.layer_norm_epsilon,
+            **{variable.path: np.asarray(variable) for variable in self.model.weights},
+        )
+        tokenizer.save(folder / "tokenizer.json")
+
+    def kzoo(self, case: pathlib.Path, dtype: str, threads: int) -> Worker:
+        """Return a process of ours."""
+        bundle = self.folder / f"kzoo_{dtype}"
+        if not bundle.exists():
+            self.model.export(bundle, dtype=dtype, target="cpu")
+        return Worker(sys.executable, "translate_with_kzoo", case, bundle, threads=threads)
+
+    def ctranslate2(self, python: str, case: pathlib.Path, dtype: str, threads: int) -> Worker:
+        """Return a process of CTranslate2's."""
+        script, folder = "translate_with_ctranslate2", self.folder / f"ctranslate2_{dtype}"
+        vocabulary = self.folder / "tokenizer.json"
+        if not folder.exists():
+            run_once(python, script, "convert", self.folder / "weights.npz", vocabulary, dtype, folder)
+        return Worker(python, script, "serve", case, vocabulary, dtype, folder, threads=threads)
+
+    def optimum(self, python: str, case: pathlib.Path, threads: int) -> Worker:
+        """Return a process of Optimum's, over a model of this shape."""
+        script, folder, numbers = (
+            "translate_with_optimum",
+            self.folder / "optimum",
+            self.folder / "marian.json",
+        )
+        config = self.model.backbone.config
+        fields = {"d_model": config.hidden_dim, "vocab_size": config.vocab_size}
+        for side in ("encoder", "decoder"):
+            fields |= {
+                f"{side}_layers": config.num_layers,
+                f"{side}_attention_heads": config.num_heads,
+                f"{side}_ffn_dim": config.intermediate_dim,
+            }
+        numbers.write_text(json.dumps(fields), encoding="utf-8")
+        if not folder.exists():
+            run_once(python, script, "export", numbers, folder)
+        vocabulary = self.folder / "tokenizer.json"
+        return Worker(python, script, "serve", case, vocabulary, folder, threads=threads)
+
+
+def read_lines(name: str) -> list[str]:
+    """Return the lines of one of Multi30k's files."""
+    with gzip.open(locate(f"multi30k/{name}.gz"), "rt", encoding="utf-8") as file:
+        return file.read().splitlines()
+
+
+def write_case(folder: pathlib.Path, **fields: Any) -> pathlib.Path:
+    """Write what is translated, and how."""
+    path = folder / f"case_{len(list(folder.glob('case_*')))}.json"
+    path.write_text(json.dumps(fields), encoding="utf-8")
+    return path
+
+
+class Bench:
+    """The table's rows.
+
+    Args:
+        options: the command's.
+        folder: for files.
+    """
+
+    def __init__(self, options: argparse.Namespace, folder: pathlib.Path) -> None:
+        self.options, self.folder = options, folder
+        self.versions: dict[str, str] = {}
+        texts = [line for side in ("en", "de") for line in read_lines(f"train.{side}")]
+        self.tokenizer = Tokenizer.train(texts, kind="bpe", vocab_size=8_000)
+        self.sentences = read_lines("test_2016_flickr.en")
+
+    def case(self, **fields: Any) -> pathlib.Path:
+        """Write a case with four beams."""
+        more = {"beams": 4, "steps": self.options.steps, "one_by_one": False}
+        return write_case(self.folder, **(more | fields), threads=self.options.threads)
+
+    def turns(self, workers: dict[str, Worker]) -> Turns:
+        """Let engines take turns."""
+        for worker in workers.values():
+            self.versions |= worker.versions
+        with working(workers):
+            return Turns(workers, self.options.turns)
+
+    def base(self) -> Iterator[Row]:
+        """Rows of Transformer-base."""
+        model = Model("transformer_base", self.folder / "base", self.tokenizer)
+        case = self.case(texts=self.sentences[:32], batch_size=32)
+        tokens = 32 * self.options.steps
+        for dtype, bar in (("float32", 1.0), ("int8", 0.8)):
+            turns = self.turns(self.pair(model, case, dtype))
+            yield speed_row(f"Transformer-base, batch 32, {dtype}", turns, tokens, "tokens", bar)
+            yield memory_row(f"Transformer-base, batch 32, {dtype}", turns)
+
+    def shelf(self) -> Iterator[Row]:
+        """Rows of the small model."""
+        model = Model("transformer_tiny", self.folder / "tiny", self.tokenizer)
+        for dtype in ("float32", "int8"):
+            texts = self.sentences[: self.options.sentences]
+            turns = self.turns(self.pair(model, self.case(texts=texts, batch_size=64), dtype))
+            yield speed_row(f"small, test 2016, batch 64, {dtype}", turns, len(texts), "sentences", 1.0)
+            yield memory_row(f"small, test 2016, batch 64, {dtype}", turns)
+            case = self.case(texts=self.sentences[:20], batch_size=1, one_by_one=True)
+            yield latency_row(f"small, a sentence alone, {dtype}", self.turns(self.pair(model, case, dtype)))
+        case = self.case(texts=self.sentences[:64], batch_size=32)
+        python, threads = self.options.peers_python, self.options.threads
+        turns = self.turns(
+            {
+                "kzoo": model.kzoo(case, "float32", threads),
+                "peer": model.optimum(python, case, threads),
+            }
+        )
+        yield speed_row("small, batch 32, Optimum's generate", turns, 64, "sentences", 3.0)
+
+    def pair(self, model: Model, case: pathlib.Path, dtype: str) -> dict[str, Worker]:
+        """Start both engines."""
+        python, threads = self.options.peers_python, self.options.threads
+        return {
+            "kzoo": model.kzoo(case, dtype, threads),
+            "peer": model.ctranslate2(python, case, dtype, threads),
+        }
+
+
+def speed_row(what: str, turns: Turns, count: int, unit: str, bar: float) -> Row:
+    """Compare how much is written in a second."""
+    ours, theirs = turns.total("kzoo"), turns.total("peer")
+    ratio = statistics.median(theirs_ / ours_ for ours_, theirs_ in zip(ours, theirs, strict=True))
+    figures = [f"{count / statistics.median(seconds):,.1f} {unit}/s" for seconds in (ours, theirs)]
+    return (
+        f"{what} ({turns.agreeing('kzoo', 'peer'):.0%} the same)",
+        *figures,
+        f"{ratio:.2f}",
+        f"at least {bar}",
+    )
+
+
+def latency_row(what: str, turns: Turns) -> Row:
+    """Compare the median time of a sentence."""
+    ours, theirs = turns.median("kzoo"), turns.median("peer")
+    ratio = statistics.median(ours_ / theirs_ for ours_, theirs_ in zip(ours, theirs, strict=True))
+    figures = [f"{1e3 * statistics.median(seconds):.1f} ms" for seconds in (ours, theirs)]
+    return what, *figures, f"{ratio:.2f}", "at most 1.5"
+
+
+def memory_row(what: str, turns: Turns) -> Row:
+    """Compare the most memory held."""
+    ours, theirs = turns.megabytes("kzoo"), turns.megabytes("peer")
+    return f"memory, {what}", f"{ours:.0f} MB", f"{theirs:.0f} MB", f"{ours / theirs:.2f}", "at most 1"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--peers-python", required=True, help="the python of the peers' environment")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of each engine")
+    parser.add_argument("--turns", type=int, default=7, help="how often each engine is timed")
+    parser.add_argument("--steps", type=int, default=24, help="tokens of a translation")
+    parser.add_argument("--sentences", type=int, default=1000, help="how many of test 2016")
+    parser.add_argument("--only", choices=("base", "shelf"), help="leave out the other model")
+    parser.add_argument("--folder", type=pathlib.Path, help="keep bundles here from one run to the next")
+    options = parser.parse_args()
+    print("| what | kzoo | peer | ratio | bar |\n|---|---:|---:|---:|---|", flush=True)
+    with contextlib.ExitStack() as stack:
+        folder = options.folder or pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        bench = Bench(options, folder)
+        for part in (bench.base, bench.shelf):
+            if options.only in (None, part.__name__):
+                for row in part():
+                    print(f"| {' | '.join(row)} |", flush=True)
+    versions = ", ".join(f"{name} {version}" for name, version in bench.versions.items())
+    print(f"\n{datetime.date.today()}, {options.threads} threads, {options.turns} turns; {versions}.")
+
+
+if __name__ == "__main__":
+    main()
