@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -126,9 +126,11 @@ def compare_translations(
     times = _affordable(resamples, len(references))
     pairs = {}
     for name, measure in _measures(language).items():
-        systems = [(side, measure.prepare(texts)) for side, texts in (("first", first), ("second", second))]
+        systems: Any = [
+            (side, measure.prepare(texts)) for side, texts in (("first", first), ("second", second))
+        ]
         # One at a time: it tells metrics apart by names, and two of ours are both BLEU to it.
-        test = PairedTest(systems, {name: measure.metric}, [measure.prepare(references)], "bs", times)
+        test: Any = PairedTest(systems, {name: measure.metric}, [measure.prepare(references)], "bs", times)
         signatures, found = test()
         ((key, signature),) = signatures.items()
         text = "|".join(filter(None, (measure.prepared, str(signature))))
