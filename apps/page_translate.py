@@ -179,7 +179,7 @@ def _picture(work: Work) -> list[Any]:
     """Return what the widgets of `_Closer` show, in their order."""
     if not work.found:
         return [gr.skip()] * len(_Closer.__dataclass_fields__)
-    sentences = [(f"{index}. {text}", index) for index, text in enumerate(work.sentences, 1)]
+    sentences = [(f"{index + 1}. {text}", index) for index, text in enumerate(work.sentences)]
     found = [(f"{each['score']:.2f}  {each['translation']}", index) for index, each in enumerate(work.found)]
     words = [(word, index) for index, word in enumerate(work.words())]
     alignment = work.alignment
@@ -189,7 +189,7 @@ def _picture(work: Work) -> list[Any]:
         else heatmap.draw(alignment)
     )
     return [
-        gr.update(choices=sentences, value=work.place + 1, visible=len(sentences) > 1),
+        gr.update(choices=sentences, value=work.place, visible=len(sentences) > 1),
         gr.update(choices=found, value=work.picked),
         gr.update(choices=words, value=None),
         gr.update(choices=[], value=None, visible=False),
@@ -227,7 +227,7 @@ def _wire_closer(closer: _Closer, state: gr.State, target: gr.Textbox, status: g
         word = work.words()[index]
         return gr.update(choices=choices, value=None, visible=True, label=f"Instead of “{word}”"), ""
 
-    wired(closer.place, lambda work, value: work.look(_index(value - 1, work.sentences)))
+    wired(closer.place, lambda work, value: work.look(_index(value, work.sentences)))
     wired(closer.found, lambda work, value: work.pick(_index(value, work.found)))
     wired(closer.ways, lambda work, value: work.look(work.place, str(value)))
     closer.words.input(
