@@ -37,7 +37,7 @@ class Packing:
         last, zero, one = constant("kzoo/last", [-1]), constant("kzoo/0", 0), constant("kzoo/1", 1)
 
         def step(operation: str, inputs: list[str], name: str, **attributes: int) -> onnx.NodeProto:
-            return new_node(operation, inputs, [f"{mask}__{name}"], **attributes)
+            return new_node(operation, inputs, [f"{mask}__{name}"], "", **attributes)
 
         integers, booleans = onnx.TensorProto.INT64, onnx.TensorProto.BOOL
         return [
