@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kzoo.errors import BundleError, KzooError
+from kzoo.runtime.branching import branches
 from kzoo.runtime.bundle import Bundle
 from kzoo.runtime.caches import NEXT_TOKENS
 from kzoo.runtime.documents import translate_lines
@@ -17,7 +18,7 @@ from kzoo.runtime.searching import Search, generator
 from kzoo.runtime.sentences import Sentence, SentenceReader, batches, padded
 from kzoo.runtime.seq2seq import ATTENTION, EncoderDecoder, Writer
 from kzoo.runtime.session import Session
-from kzoo.search import Constraints, EndingStep, Hypothesis, Step, greedy
+from kzoo.search import Constraints, EndingStep, Hypothesis, Step
 
 Progress = Callable[[int, int], None]
 
@@ -219,37 +220,20 @@ class Translation(Pipeline):
             return []
         limit = self._room(sentences, limit)
         step, prompts = self._begin(sentences, limit)
-        [tokens], [log_probs] = step(prompts, np.arange(1), count)
-        going = np.flatnonzero(tokens != self._defaults.end_id)
-        limit -= 1
-        ids: dict[int, list[int]] = {}
-        totals = log_probs.astype(np.float64)
-        lengths = np.ones(len(tokens))
-        if limit > 0 and len(going):
-            found, means = greedy(
-                _branching(step, going),
-                tokens[going, None],
-                end_id=self._defaults.end_id,
-                max_new_tokens=limit,
-            )
-            for branch, row, mean in zip(going, found, means, strict=True):
-                ids[branch] = row
-                count_of = min(len(row) + 1, limit)
-                totals[branch] += mean * count_of
-                lengths[branch] += count_of
-        start = self._tokenizer.decode(sentences[0].target)
+        begun = sentences[0].target
+        start = self._tokenizer.decode(begun)
         results = []
-        for branch, token in enumerate(tokens.tolist()):
-            first = [] if token == self._defaults.end_id else [*sentences[0].target, token]
-            whole = self._tokenizer.decode([*first, *ids.get(branch, [])]) if first else start
-            word = whole[len(start) :].split()
+        for branch in branches(step, prompts, count, self._defaults.end_id, limit):
+            token, whole = (
+                self._tokenizer.decode([*begun, *ids])[len(start) :] for ids in (branch.ids[:1], branch.ids)
+            )
             results.append(
                 {
-                    "token": self._tokenizer.decode(first)[len(start) :] if first else "",
-                    "probability": float(np.exp(log_probs[branch])),
-                    "word": word[0] if word else "",
-                    "translation": whole,
-                    "score": float(totals[branch] / lengths[branch]),
+                    "token": token,
+                    "probability": float(np.exp(branch.log_prob)),
+                    "word": (whole.split() or [""])[0],
+                    "translation": start + whole,
+                    "score": branch.score,
                 }
             )
         return results
@@ -345,8 +329,9 @@ class Translation(Pipeline):
 
     def _step(self, source: Any, limit: int) -> Step:
         step, end_id = self._writer.step(source), self._defaults.end_id
-        ends = self._defaults.ends_at_limit and end_id is not None
-        return EndingStep(step, end_id, limit) if ends else step
+        if end_id is None or not self._defaults.ends_at_limit:
+            return step
+        return EndingStep(step, end_id, limit)
 
     def _prompts(self, batch: Sequence[Sentence]) -> np.ndarray:
         return np.array([[self._start_id, *sentence.target] for sentence in batch])
@@ -428,16 +413,6 @@ class Translation(Pipeline):
 
 
 _HALF = "\ufffd"  # what the bytes of half a character are shown as
-
-
-def _branching(step: Step, branches: np.ndarray) -> Step:
-    """Return a step function whose first rows all continue the other's only row."""
-    rest = [np.zeros(len(branches), np.int64)]
-
-    def branched(tokens: np.ndarray, rows: np.ndarray, top_k: int | None) -> tuple[np.ndarray, np.ndarray]:
-        return step(tokens, rest.pop() if rest else rows, top_k)
-
-    return branched
 
 
 def _ranked(hypotheses: list[Hypothesis], attention: list[np.ndarray], penalty: float) -> list[Hypothesis]:

@@ -78,10 +78,11 @@ def generate(
         The new token ids of each row, without the prompt and the end token; and float32 (batch,) scores: the
         mean log-probability, under the model's own distribution, of the tokens emitted, end token included.
     """
-    options = {"choose": choose, "top_k": top_k, "end_id": end_id, "max_new_tokens": max_new_tokens}
     emitted: list[list[int]] = [[] for _ in prompt_ids]
     totals, counts = np.zeros(len(emitted)), np.zeros(len(emitted))
-    for prompts, tokens, log_probs in emit(step, prompt_ids, **options):
+    for prompts, tokens, log_probs in emit(
+        step, prompt_ids, choose=choose, top_k=top_k, end_id=end_id, max_new_tokens=max_new_tokens
+    ):
         totals[prompts] += log_probs
         counts[prompts] += 1
         for prompt, token in zip(prompts, tokens, strict=True):
