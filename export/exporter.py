@@ -272,7 +272,7 @@ class _Export:
     def write(self, folder: pathlib.Path, files: dict[str, str]) -> None:
         """Write and verify each graph under its file name."""
         with self._stage("converting"):
-            skeletons = self._convert()
+            skeletons = self._convert(folder)
         for skeleton in skeletons.values():
             for stage, seconds in skeleton.seconds.items():
                 self.stages["converting"] -= seconds
@@ -363,10 +363,10 @@ class _Export:
         yield
         self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - started
 
-    def _convert(self) -> dict[str, Skeleton]:
+    def _convert(self, folder: pathlib.Path) -> dict[str, Skeleton]:
         if keras.backend.backend() != "tensorflow" or self.precision != "float32":
             return convert_in_child(
-                self.model, self.signature, self.serving, self.custom_objects, self.target
+                self.model, self.signature, self.serving, self.custom_objects, self.target, folder
             )
         try:
             from kzoo.export.conversion import convert

@@ -57,7 +57,8 @@ def convert_in_child(
     signature: Signature | None,
     serving: bool,
     custom_objects: dict[str, Any] | None,
-    target: str = "any",
+    target: str,
+    folder: pathlib.Path,
 ) -> dict[str, Skeleton]:
     """Convert a model of any backend.
 
@@ -67,6 +68,7 @@ def convert_in_child(
         serving: whether to convert a bundle's graphs rather than the model as it is called.
         custom_objects: classes and functions by name that the config speaks of, beside those found in the model.
         target: where the graphs will run, one of `kzoo.export.layout.TARGETS`.
+        folder: takes what the two processes tell each other, meanwhile.
 
     Raises:
         ExportError: a constructor argument that cannot be serialised, or a conversion that failed.
@@ -79,8 +81,8 @@ def convert_in_child(
         raise MissingDependencyError(f"Export needs {error.name}: pip install 'kzoo[export]'.") from error
 
     request = describe_model(model, signature, serving, custom_objects, target)
-    with tempfile.TemporaryDirectory(prefix="kzoo-export-") as folder:
-        directory = pathlib.Path(folder)
+    with tempfile.TemporaryDirectory(prefix="handover-", dir=folder) as place:
+        directory = pathlib.Path(place)
         with (directory / REQUEST).open("wb") as file:
             cloudpickle.dump(request, file)
         del request

@@ -16,7 +16,7 @@ import pytest
 
 import kzoo
 from kzoo.errors import ExportError, VerificationError
-from kzoo.export import cases, weights
+from kzoo.export import cases, handover, weights
 from kzoo.models import TransformerModel
 
 
@@ -236,4 +236,22 @@ def test_what_the_runtime_refuses_is_named(
         ExportError, match=rf"^The layer '{layer.name}' \({kind}\) became a node {operation}, "
     ):
         kzoo.export.to_onnx(model, tmp_path / "model.onnx")
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_a_child_process_is_told_lies_where_the_next_export_clears_up(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[pathlib.Path] = []
+
+    def killed(directory: pathlib.Path) -> None:
+        told.extend(directory.iterdir())
+        raise ExportError("killed")
+
+    monkeypatch.setattr(handover, "_run_child", killed)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype="mixed_bfloat16")])
+    with pytest.raises(ExportError, match="killed"):
+        kzoo.export.to_onnx(model, tmp_path / "model.onnx")
+    assert [file.parent.parent.parent for file in told] == [tmp_path]
+    assert told[0].parent.parent.name.startswith(".model.onnx.partial-")
     assert not any(tmp_path.iterdir())
