@@ -41,14 +41,20 @@ class Keeper(keras.callbacks.Callback):
         super().__init__()
         self.run, self.training, self.on_epoch, self.data = run, recipe.training, on_epoch, data
         self.rows = run.history()
-        self.step = self.steps = 0
+        self.step = self.steps = self.epoch = 0
         self.started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Begin to count, and make chance begin anew, so that a run that goes on draws what it would have drawn."""
-        self.started, self.step = time.perf_counter(), 0
-        if self.data is not None:
-            reseed(self.model, self.training.seed, epoch)
+        """Begin to count."""
+        self.started, self.step, self.epoch = time.perf_counter(), 0, epoch
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Make chance begin anew at the first batch, so that a run that goes on draws what it would have drawn.
+
+        Not earlier: torch's loaders draw a number when they are made, which they are only once a run.
+        """
+        if self.data is not None and self.step == 0:
+            reseed(self.model, self.training.seed, self.epoch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Stop if the loss is no number."""
@@ -116,7 +122,10 @@ class Keeper(keras.callbacks.Callback):
 
 
 def reseed(model: keras.Model, seed: int, epoch: int) -> None:
-    """Give each of the model's generators, such as dropout's, a state that depends on these numbers alone."""
+    """Give each generator, such as dropout's, a state that depends on these numbers alone."""
     states = [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
-    for state, own in zip(states, np.random.SeedSequence((seed, epoch)).spawn(len(states)), strict=True):
+    # torch's dropout has none of its own: it draws from the one of the whole process.
+    common, *owns = np.random.SeedSequence((seed, epoch)).spawn(len(states) + 1)
+    keras.utils.set_random_seed(int(common.generate_state(1)[0]) >> 2)
+    for state, own in zip(states, owns, strict=True):
         state.assign(own.generate_state(2) >> 2)
