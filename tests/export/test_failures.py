@@ -168,9 +168,9 @@ def test_a_killed_export_leaves_nothing_that_the_next_one_does_not_clear(
     # Weights beside the graph, and killed once they are written.
     script = f"""
 import time, kzoo
-from kzoo.export import exporter, weights
+from kzoo.export import running, weights
 weights.EXTERNAL_DATA_BYTES = 1000
-exporter.verify_graph = lambda *arguments: print("verifying", flush=True) or time.sleep(60)
+running.verify_graph = lambda *arguments: print("verifying", flush=True) or time.sleep(60)
 model = kzoo.models.vit_micro_patch4_32(image_size=8, num_layers=1)
 {call.format(target=target).replace("name='vit'", "name='vit', replace=True")}
 """
