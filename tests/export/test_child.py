@@ -15,6 +15,13 @@ if keras.backend.backend() != "tensorflow":
 from kzoo.export.child import rebuild
 
 
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave alone what belongs to the whole process, which a child has to itself and these tests have not."""
+    monkeypatch.setattr(keras.config, "enable_unsafe_deserialization", lambda: None)
+    monkeypatch.setattr(keras.utils, "clear_session", lambda: None)
+
+
 def again(model: keras.Model) -> keras.Model:
     return rebuild(describe_model(model, signature_of(model), serving=False))
 

@@ -264,7 +264,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_epoch(ha
     with monkeypatch.context() as patch:
         patch.setattr("kzoo.recipes.fitting.preprocess", lambda *_: np.full((16, 8, 8, 1), np.nan, "float32"))
         with pytest.raises(
-            KzooError, match=r"no longer a number, at step 1 of epoch 2\. The checkpoint of epoch 1"
+            KzooError, match=r"no longer a number, at step 1 after epoch 1 of 9\. The checkpoint of epoch 1"
         ):
             kzoo.recipes.run(halves, overrides=["training.epochs=9"])
     assert kzoo.recipes.run(halves, overrides=["training.epochs=9"]).resumed_after == 1
