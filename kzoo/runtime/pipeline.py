@@ -35,7 +35,7 @@ class Pipeline(ABC):
     outputs: ClassVar[dict[str, tuple[str, ...]]]
 
     # Whether ONNX Runtime's threads wait by spinning. Where texts are written, numpy works between the many short
-    # runs, and needs the core: without spinning a sentence took 19 ms instead of 23, and 64 took 305 instead of 317.
+    # runs, and needs the core.
     spinning: ClassVar[bool] = True
 
     def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]):

@@ -178,6 +178,7 @@ def _unpack(name: str, content: bytes) -> dict[str, tuple[zipfile.ZipInfo, bytes
                     members[entry.filename] = entry, member.read(entry.file_size + 1)
     except KzooError:
         raise
+    # zipfile's NotImplementedError is for entries packed in a way that it does not know.
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
         raise KzooError(f"{name} is not a Word file, or is damaged: {error}") from None
     return members

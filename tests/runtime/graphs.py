@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -314,3 +315,10 @@ def write_copier(folder: Path, max_length: int = 40) -> Path:
         text=TextPreprocessing(max_length=max_length),
         generation=GenerationDefaults(start_id=tokenizer.start_id, end_id=tokenizer.end_id),
     )
+
+
+def edit(folder, **changes):
+    """Change fields of a bundle's manifest."""
+    file = folder / "manifest.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(content | changes), encoding="utf-8")

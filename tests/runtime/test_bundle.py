@@ -1,18 +1,11 @@
 import hashlib
-import json
 
 import pytest
 
 from kzoo.errors import BundleError
 from kzoo.runtime import Bundle, hash_file
 from kzoo.runtime.bundle import MAX_MANIFEST_BYTES
-
-
-def edit(folder, **changes):
-    """Change fields of a bundle's manifest."""
-    file = folder / "manifest.json"
-    content = json.loads(file.read_text(encoding="utf-8")) | changes
-    file.write_text(json.dumps(content), encoding="utf-8")
+from tests.runtime.graphs import edit
 
 
 def refused(folder):
