@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kzoo.recipes.config import Recipe, TrainingSection
+from kzoo.recipes.config import Recipe
 from kzoo.recipes.directory import write
+from kzoo.recipes.sections import TrainingSection
 from kzoo.recipes.showing import as_tables
 
 _SHOWN = {"accuracy": "{:.2%}", "macro_f1": "{:.4f}"}

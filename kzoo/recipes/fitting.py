@@ -12,11 +12,12 @@ import numpy as np
 from kzoo.data import Augmentation, Examples, augment, locate
 from kzoo.errors import KzooError
 from kzoo.models import TASKS, TransformerModel, create_model
-from kzoo.recipes.config import Recipe, TextSection, TrainingSection
+from kzoo.recipes.config import Recipe
 from kzoo.recipes.directory import OnEpoch, RunDirectory
 from kzoo.recipes.keeping import Keeper
 from kzoo.recipes.pairs import PairBatches
 from kzoo.recipes.parts import Parts
+from kzoo.recipes.sections import TextSection, TrainingSection
 from kzoo.text import Tokenizer
 from kzoo.training import (
     InverseSquareRoot,

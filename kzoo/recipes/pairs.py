@@ -11,10 +11,11 @@ import numpy as np
 from kzoo.data import Examples
 from kzoo.errors import KzooError
 from kzoo.models import TransformerModel
-from kzoo.recipes.config import Recipe, TextSection
+from kzoo.recipes.config import Recipe
 from kzoo.recipes.decoding import translate
 from kzoo.recipes.directory import RunDirectory
 from kzoo.recipes.parts import Parts
+from kzoo.recipes.sections import TextSection
 from kzoo.text.subwords import SubwordDropout
 from kzoo.training import Position, TokenBatches, compiles_each_shape
 

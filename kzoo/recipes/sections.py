@@ -1,0 +1,160 @@
+"""The sections of a recipe, but for its data: what each field means, and what it may be."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from kzoo.data import Augmentation
+from kzoo.errors import did_you_mean
+from kzoo.recipes.data_kinds import Section, Share
+
+Betas = Annotated[list[Share], Field(min_length=2, max_length=2)]
+DTYPES = ("float32", "float16", "int8", "int8_static", "int4")
+
+
+class TextSection(Section):
+    """How texts are read."""
+
+    vocab_size: int = Field(default=8000, gt=0)
+    """Most tokens of the tokenizer that is trained on the training texts."""
+
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """How often a merge of the BPE is left out in training, for pairs of texts with `training.batch_tokens`."""
+
+
+class VisionSection(Section):
+    """How images are varied in training."""
+
+    augment: Augmentation = Augmentation()
+
+
+class ModelSection(BaseModel):
+    """The model: a registered name, and any knob that `kzoo.models.create_model` takes."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+    tokenizer: str | None = None
+    """A tokenizer.json, found as data is; one is trained if there is none."""
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """What goes to `create_model` beside the name."""
+        return dict(self.model_extra or {})
+
+
+class TrainingSection(Section):
+    """How long and how fast the model learns: for `epochs`, or for `max_steps` updates."""
+
+    epochs: int | None = Field(default=None, gt=0)
+    """Passes over the training data, a checkpoint after each."""
+
+    batch_size: int = Field(default=32, gt=0)
+    """Examples a batch; with `batch_tokens` only where the bundle is measured."""
+
+    max_steps: int | None = Field(default=None, gt=0)
+    """Updates of the weights, for pairs of texts; needs `batch_tokens` and `checkpoint_every`."""
+
+    batch_tokens: int | None = Field(default=None, gt=0)
+    """Most tokens of a batch on either side, padding included."""
+
+    checkpoint_every: int | None = Field(default=None, gt=0)
+    """Updates from one checkpoint, and one look at the validation data, to the next."""
+
+    learning_rate: float | None = Field(default=None, gt=0)
+    """The peak; what suits the model's width unless given."""
+
+    schedule: Literal["cosine", "inverse_sqrt"] = "cosine"
+    """How the learning rate falls after the warm-up: to 0 at the end, or with the square root of the updates."""
+
+    warmup_steps: int | None = Field(default=None, gt=0)
+    """Updates until the peak; a tenth of all, 1,000 at most, unless given."""
+
+    betas: Betas = [0.9, 0.999]
+    """Adam's two."""
+
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's, on all but biases and norms; 0 makes it Adam."""
+
+    clip_norm: float = Field(default=1.0, gt=0)
+    """What the gradients' global norm is cut to."""
+
+    accumulate: int = Field(default=1, gt=0)
+    """Batches whose mean gradient makes one update."""
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each label that is spread over the vocabulary, for pairs of texts."""
+
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """What the model computes in; weights are float32."""
+
+    average: int = Field(default=1, gt=0)
+    """How many of the last checkpoints are averaged; 1 takes the best one on the validation data."""
+
+    patience: int | None = Field(default=None, gt=0)
+    """Stop after so many checkpoints without a better score on the validation data."""
+
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_length(self) -> TrainingSection:
+        if (self.epochs is None) == (self.max_steps is None):
+            raise ValueError("say either epochs or max_steps")
+        by_steps = {name: getattr(self, name) for name in ("max_steps", "batch_tokens", "checkpoint_every")}
+        given = [name for name, value in by_steps.items() if value is not None]
+        if given and len(given) < len(by_steps):
+            missing = " and ".join(name for name in by_steps if name not in given)
+            raise ValueError(f"{given[0]} needs {missing} too")
+        every = self.checkpoint_every
+        if self.max_steps is not None and every is not None and self.max_steps % every:
+            raise ValueError(f"max_steps={self.max_steps} is not a multiple of checkpoint_every={every}")
+        return self
+
+    @property
+    def periods(self) -> int:
+        """Number of checkpoints."""
+        if self.max_steps is None or self.checkpoint_every is None:
+            return self.epochs or 0
+        return self.max_steps // self.checkpoint_every
+
+    def place(self, period: int) -> str:
+        """Say in words how far the training is after so many checkpoints."""
+        if self.checkpoint_every is None:
+            return f"epoch {period} of {self.epochs}"
+        return f"update {period * self.checkpoint_every:,} of {self.max_steps:,}"
+
+
+class EvaluationSection(Section):
+    """What the card leads with, of all that is measured."""
+
+    metric: Literal["accuracy", "macro_f1", "bleu", "chrf", "bleu_lowercased_tokenized"] | None = None
+
+    num_beams: int | None = Field(default=None, ge=1)
+    """For translations: how many are kept side by side; the bundle's default unless given."""
+
+    language: str | None = None
+    """For translations: what they are in, such as `"de"`, for `bleu_lowercased_tokenized`; what the target file's
+    name ends in unless given."""
+
+
+class ExportSection(Section):
+    """How the bundle is made."""
+
+    tolerance: float | None = Field(default=None, gt=0)
+    """As in `kzoo.export.to_bundle`."""
+
+    dtype: str = "float32"
+    """As in `kzoo.export.to_bundle`; `"int8_static"` is calibrated on training examples."""
+
+    max_drop: float | None = Field(default=None, ge=0)
+    """By how much the leading score may fall below that in float32."""
+
+    @model_validator(mode="after")
+    def _check_dtype(self) -> ExportSection:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype: unknown precision '{self.dtype}'.{did_you_mean(self.dtype, DTYPES)}")
+        if self.max_drop is not None and self.dtype == "float32":
+            raise ValueError("max_drop is for a dtype other than float32")
+        return self
