@@ -1,0 +1,212 @@
+"""Explanations: how much each word of a text has to do with the label that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from kzoo.errors import KzooError, did_you_mean
+from kzoo.runtime.attribution import Word, integrate, log_odds, rollout, without_each, words_of
+from kzoo.runtime.inputs import TextReader, warn_of_cuts
+from kzoo.runtime.pipeline import Pipeline
+from kzoo.runtime.prediction import Classification, probabilities
+from kzoo.text import Text
+
+OCCLUSION = "occlusion"
+ROLLOUT = "rollout"
+INTEGRATED_GRADIENTS = "integrated_gradients"
+
+Feeds = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How much each word counts for a label.
+
+    Attributes:
+        text: the text, or pair of texts.
+        words: its words, in order, each with its place in the text; what the model had to cut off is not there.
+        weights: float64 (words,). By occlusion, by how much the logarithm of the label's odds falls without the word;
+            by integrated gradients, the word's share of how far that is above the odds of a text without words; both
+            are below 0 where the word speaks against the label. By rollout, what part of the attention that
+            reaches the label comes from the word, whatever the label.
+        label: what is explained.
+        score: the label's probability.
+        method: how the weights were found.
+        completeness_error: by integrated gradients, how far the weights' sum is from what they are shares of; None
+            by the other methods.
+    """
+
+    text: Text
+    words: tuple[Word, ...]
+    weights: np.ndarray
+    label: str
+    score: float
+    method: str
+    completeness_error: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON can hold it."""
+        words = [
+            {**word._asdict(), "weight": weight}
+            for word, weight in zip(self.words, self.weights.tolist(), strict=True)
+        ]
+        return {
+            "text": self.text,
+            "label": self.label,
+            "score": self.score,
+            "method": self.method,
+            "words": words,
+            "completeness_error": self.completeness_error,
+        }
+
+
+class Explainable(Protocol):
+    """A classifier of texts, in Keras or out of it, as explanations see it."""
+
+    reader: TextReader
+    exclusive: bool
+
+    def methods(self) -> tuple[str, ...]:
+        """Return the methods that can explain it, the best first."""
+
+    def class_names(self, count: int) -> list[str]:
+        """Return the names of its classes, of which there are so many."""
+
+    def logits(self, feeds: Feeds) -> np.ndarray:
+        """Return its logits (batch, classes)."""
+
+    def slopes(self, feeds: Feeds, scale: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return its logits (batch, classes), and the slopes of a class' log odds (batch, length).
+
+        The embedding of each token is multiplied by its `scale` (batch, length); slopes are the derivatives by it.
+        """
+
+    def attention(self, feeds: Feeds) -> np.ndarray:
+        """Return the attention weights (layers, heads, length, length) of one text."""
+
+
+def methods(pipeline: Pipeline) -> tuple[str, ...]:
+    """Return the methods that can explain what a bundle gives, the best first; none if it classifies no texts."""
+    if not isinstance(pipeline, Classification) or not isinstance(pipeline.reader, TextReader):
+        return ()
+    return (OCCLUSION,)
+
+
+def explain(
+    pipeline: Pipeline, text: Text, *, label: str | None = None, method: str | None = None
+) -> Explanation:
+    """Say how much each word has to do with the label that a bundle gives to a text.
+
+    Args:
+        pipeline: a bundle that classifies texts, from `kzoo.load`.
+        text: the text, or a pair of texts as a 2-tuple.
+        label: which label to explain; the most probable one unless given.
+        method: one of `methods(pipeline)`; the first of them unless given.
+
+    Raises:
+        KzooError: the bundle classifies no texts, the text has no words, or the label or the method is unknown.
+
+    Example:
+        >>> found = explain(kzoo.load("bundles/topic"), "Shares fell sharply")  # doctest: +SKIP
+        >>> found.label, found.words[0].text, found.weights[0]  # doctest: +SKIP
+        ('Business', 'Shares', 2.7)
+    """
+    if not methods(pipeline):
+        raise KzooError(
+            f"'{pipeline.name}' is for the task '{pipeline.task}': only labels of texts are explained."
+        )
+    return explain_with(_OfBundle(pipeline), text, label, method)
+
+
+def explain_with(
+    model: Explainable, text: Text, label: str | None = None, method: str | None = None
+) -> Explanation:
+    """Explain what any classifier of texts gives; the arguments are those of `explain`."""
+    offered = model.methods()
+    method = offered[0] if method is None else method
+    if method not in offered:
+        raise KzooError(f"There is no method '{method}' here.{did_you_mean(method, offered)}")
+    (text,), _ = model.reader.listed([text])
+    batch = model.reader.read([text], 0)
+    if batch.encoding is None:
+        raise ValueError("the reader gave no tokens")
+    if batch.truncated[0]:
+        warn_of_cuts([0], 1, model.reader.max_length, stacklevel=3)
+    found = words_of(text, batch.encoding)
+    if not found:
+        raise KzooError("There are no words in the text: nothing to explain.")
+    words, groups = zip(*found, strict=True)
+
+    logits = model.logits(batch.feeds)
+    names = model.class_names(logits.shape[1])
+    column = int(logits[0].argmax()) if label is None else _column(label, names)
+    score = float(probabilities(logits, model.exclusive)[0, column])
+    weights, error = _METHODS[method](model, batch.feeds, groups, column)
+    return Explanation(text, words, weights, names[column], score, method, error)
+
+
+def _column(label: str, names: list[str]) -> int:
+    if label not in names:
+        raise KzooError(f"There is no label '{label}'.{did_you_mean(label, names)}")
+    return names.index(label)
+
+
+def _by_occlusion(
+    model: Explainable, feeds: Feeds, groups: Sequence[list[int]], column: int
+) -> tuple[np.ndarray, None]:
+    def odds(some: Feeds) -> np.ndarray:
+        return log_odds(model.logits(some), column, model.exclusive)
+
+    without = [odds(batch) for batch in without_each(feeds, groups, model.reader.tokenizer.pad_id)]
+    return odds(feeds) - np.concatenate(without), None
+
+
+def _by_rollout(
+    model: Explainable, feeds: Feeds, groups: Sequence[list[int]], column: int
+) -> tuple[np.ndarray, None]:
+    attention = model.attention(feeds)
+    # A label is read from the last token where tokens see only those before them, else from the first.
+    reached = rollout(attention)[0 if np.triu(attention, 1).any() else -1]
+    return np.asarray([reached[group].sum() for group in groups]), None
+
+
+def _by_integrated_gradients(
+    model: Explainable, feeds: Feeds, groups: Sequence[list[int]], column: int
+) -> tuple[np.ndarray, float]:
+    moved = sorted(place for group in groups for place in group)
+    length = feeds["input_ids"].shape[1]
+
+    def run(scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        same = {name: np.repeat(array, len(scale), axis=0) for name, array in feeds.items()}
+        return model.slopes(same, scale, column)
+
+    each = integrate(lambda scale: run(scale)[1], length, moved)
+    ends = np.ones((2, length), np.float32)
+    ends[0, moved] = 0
+    start, end = log_odds(run(ends)[0], column, model.exclusive)
+    return np.asarray([each[group].sum() for group in groups]), abs(float(each.sum() - (end - start)))
+
+
+_METHODS = {
+    INTEGRATED_GRADIENTS: _by_integrated_gradients,
+    OCCLUSION: _by_occlusion,
+    ROLLOUT: _by_rollout,
+}
+
+
+class _OfBundle:
+    """A bundle, as explanations see it."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self.reader = replace(pipeline.reader, offsets=True)
+        self.exclusive: bool = pipeline.exclusive
+        self.class_names = pipeline.class_names
+        self.logits = pipeline.logits
+        self._pipeline = pipeline
+
+    def methods(self) -> tuple[str, ...]:
+        return methods(self._pipeline)
