@@ -50,6 +50,7 @@ class Bert(Backbone):
     tasks: ClassVar[tuple[str, ...]] = (
         "classification",
         "multilabel",
+        "regression",
         "tokens",
         "qa",
         "mlm",

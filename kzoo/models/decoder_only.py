@@ -30,7 +30,7 @@ class DecoderOnly(Backbone):
     token's, which has seen all others.
     """
 
-    tasks = ("causal_lm", "classification", "multilabel", "tokens", "features")
+    tasks = ("causal_lm", "classification", "multilabel", "regression", "tokens", "features")
     classifier_bias = False
 
     def __init__(self, config: Any, **kwargs: Any) -> None:

@@ -21,6 +21,13 @@ from kzoo.models.sentence import check_case, encoder_folder, is_sentence_model, 
 from kzoo.text import has_tokenizer
 from kzoo.weights import Checkpoint, Family, Head, find_family, read_json, tasks_of
 
+# What config.json's `problem_type` says of a classifier's head, by kzoo's task.
+PROBLEM_TYPES = {
+    "classification": "single_label_classification",
+    "multilabel": "multi_label_classification",
+    "regression": "regression",
+}
+
 
 def from_pretrained(
     source: str | os.PathLike[str],
@@ -75,10 +82,11 @@ def from_pretrained(
     options: dict[str, Any] = {}
     if head is not None and head.has_classes:
         classes = _count_classes(checkpoint, head, names)
-        if _wanted_classes(overrides) in (None, classes):
-            _refuse_regression(checkpoint.config, family, task, classes)
+        wanted = 1 if task == "regression" else _wanted_classes(overrides)
+        if wanted in (None, classes):
+            _refuse_other_problem(checkpoint.config, family, task, classes)
             labels = None if "labels" in overrides else _labels(checkpoint.config, classes)
-            options = {"num_classes": classes, "labels": labels}
+            options = {"num_classes": classes, "labels": labels} if task != "regression" else {}
         else:
             head = None
     implied = tensors.implied_knobs(checkpoint, names, head)
@@ -134,8 +142,9 @@ def _default_task(checkpoint: Checkpoint, heads: list[Head], backbone: type[Back
             "pass task=..."
         )
     task = made_for[0] if made_for and (architectures or len(made_for) == 1) else usual
-    if task == "classification" and checkpoint.config.get("problem_type") == "multi_label_classification":
-        task = "multilabel"
+    if task == "classification":
+        problem = checkpoint.config.get("problem_type")
+        task = next((name for name, own in PROBLEM_TYPES.items() if own == problem), task)
     return task if task in backbone.tasks else usual
 
 
@@ -150,18 +159,19 @@ def _count_classes(checkpoint: Checkpoint, head: Head, names: Mapping[str, str])
     return int(source.read(checkpoint.read(names[source.tensor])).shape[-1])
 
 
-def _refuse_regression(config: Mapping[str, Any], family: Family, task: str, classes: int) -> None:
-    """Refuse a head whose outputs are no classes."""
+def _refuse_other_problem(config: Mapping[str, Any], family: Family, task: str, classes: int) -> None:
+    """Refuse a head whose outputs are for another task."""
     problem = config.get("problem_type")
-    if problem not in (None, "single_label_classification", "multi_label_classification"):
+    if problem not in (None, *PROBLEM_TYPES.values()) or (problem == "regression" and task != "regression"):
         raise KzooError(
-            f"config.json says problem_type='{problem}', a task that kzoo's {family.model_type} does not have: "
-            "pass num_classes= for a fresh head, or task='features' for none."
+            f"config.json says problem_type='{problem}', which is not what kzoo's {family.model_type} does with "
+            f"task='{task}': pass num_classes= for a fresh head, or task='features' for none."
         )
     if classes == 1 and task == "classification":
         raise KzooError(
             "The checkpoint's head has one output, so it grades texts and does not classify them: pass "
-            "task='multilabel' for a score between 0 and 1, or task='features' for no head."
+            "task='regression' for its number, task='multilabel' for a score between 0 and 1, or task='features' for "
+            "no head."
         )
 
 

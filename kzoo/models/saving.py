@@ -11,6 +11,7 @@ from kzoo.errors import KzooError
 from kzoo.models import tensors
 from kzoo.models.base import TransformerModel
 from kzoo.models.preprocessor import PREPROCESSOR_FILE, write_preprocessing
+from kzoo.models.pretrained import PROBLEM_TYPES
 from kzoo.models.sentence import write_modules
 from kzoo.replace import replacing
 from kzoo.text import Tokenizer
@@ -121,12 +122,11 @@ def _config(
         **fields,
     }
     if head is not None and head.has_classes:
-        labels = model.labels or [f"LABEL_{index}" for index in range(model.num_classes or 0)]
+        labels = model.labels or [f"LABEL_{index}" for index in range(model.num_classes or 1)]
         config["id2label"] = {str(index): label for index, label in enumerate(labels)}
         config["label2id"] = {label: index for index, label in enumerate(labels)}
         if head.task == "classification":
-            kind = "multi" if model.task == "multilabel" else "single"
-            config["problem_type"] = f"{kind}_label_classification"
+            config["problem_type"] = PROBLEM_TYPES[model.task]
     return config
 
 

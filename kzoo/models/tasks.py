@@ -125,6 +125,12 @@ TASKS: dict[str, Task] = {
         targets=objectives.multilabel_targets,
         has_classes=True,
     ),
+    "regression": Task(
+        head=lambda backbone, options: _classification_head(backbone, options._replace(num_classes=1)),
+        loss=keras.losses.MeanSquaredError,
+        metrics=lambda: [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")],
+        targets=objectives.number_targets,
+    ),
     "tokens": Task(
         head=_token_classification_head,
         loss=objectives.token_loss,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kzoo.errors import BundleError, did_you_mean
 from kzoo.runtime.bundle import Bundle
 from kzoo.runtime.generation import TextGeneration
+from kzoo.runtime.grading import Regression
 from kzoo.runtime.pipeline import Pipeline
 from kzoo.runtime.prediction import Classification, Embedding, Features, MultiLabel, NextSentence
 from kzoo.runtime.session import Device, open_session
@@ -27,6 +28,7 @@ TASKS: dict[str, type[Pipeline]] = {
     "multilabel": MultiLabel,
     "next_sentence": NextSentence,
     "qa": QuestionAnswering,
+    "regression": Regression,
     "replaced_token": ReplacedTokens,
     "seq2seq": Translation,
     "tokens": TokenClassification,

@@ -96,6 +96,23 @@ def multilabel_targets(inputs: Inputs, y: Any, context: TargetContext) -> tuple[
     return inputs, rows
 
 
+def number_targets(inputs: Inputs, y: Any, context: TargetContext) -> tuple[Inputs, Any]:
+    """Turn numbers (batch,) into float32 (batch, 1).
+
+    Raises:
+        KzooError: what is no number, or several for an input.
+    """
+    if y is None:
+        return inputs, None
+    try:
+        numbers = np.asarray(y, "float32")
+    except (TypeError, ValueError):
+        raise KzooError(f"The labels are no numbers, as {list(y)[:3]} shows.") from None
+    if numbers.size != len(numbers):
+        raise KzooError(f"The labels have shape {numbers.shape}; expected one number for each input.")
+    return inputs, numbers.reshape(-1, 1)
+
+
 def _class_ids(y: Any, context: TargetContext) -> np.ndarray:
     values = np.asarray(y)
     if values.dtype.kind in "USO":

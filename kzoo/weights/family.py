@@ -19,7 +19,8 @@ class Head:
 
     Attributes:
         architecture: the class' name, as config.json's `architectures` has it.
-        task: kzoo's task. `"classification"` stands for `"multilabel"` too: config.json's `problem_type` tells.
+        task: kzoo's task. `"classification"` stands for `"multilabel"` and `"regression"` too: config.json's
+            `problem_type` tells.
         table: the lines of the head's variables, and of those of the backbone that this class stores elsewhere.
             Their tensors' names carry no prefix.
         without: layers of kzoo's backbone that this class lacks, and that its task has no use for.
@@ -233,7 +234,9 @@ class Family:
 
 def tasks_of(head: Head) -> tuple[str, ...]:
     """Return the tasks that a head can do: its own, and what `problem_type` can make of it."""
-    return ("classification", "multilabel") if head.task == "classification" else (head.task,)
+    if head.task == "classification":
+        return ("classification", "multilabel", "regression")
+    return (head.task,)
 
 
 def _fill(name: str, number: Mapping[str, str]) -> str:

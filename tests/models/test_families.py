@@ -40,7 +40,8 @@ def expected_shapes(model: TransformerModel, inputs: dict[str, np.ndarray]) -> d
     width, vision = config.hidden_dim, getattr(config, "vision_hidden_dim", None)
     projected = getattr(config, "projection_dim", None)
     each_token = [length] if TASKS[model.task].outputs_tokens else []
-    each_class = [] if model.task == "replaced_token" else [model.num_classes or VOCAB_SIZE]
+    outputs_each = {"replaced_token": [], "regression": [1]}
+    each_class = outputs_each.get(model.task, [model.num_classes or VOCAB_SIZE])
     return {
         "last_hidden_state": (rows, length, width),
         "encoder_last_hidden_state": (rows, source, width),

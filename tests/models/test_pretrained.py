@@ -17,6 +17,7 @@ from kzoo.errors import KzooError
 from kzoo.models import from_pretrained
 from kzoo.vision import ImagePreprocessing
 from tests.models import references
+from tests.models.tiny import outputs
 from tests.optional import require
 
 BERT = {
@@ -150,11 +151,23 @@ def test_a_multilabel_head(checkpoint):
     assert from_pretrained(folder).task == "multilabel"
 
 
-def test_a_regression_head_is_refused(checkpoint):
+def test_a_regression_head_comes_and_goes(checkpoint, tmp_path):
     folder = checkpoint("BertForSequenceClassification", num_labels=1, problem_type="regression")
-    with pytest.raises(KzooError, match="problem_type='regression'"):
-        from_pretrained(folder)
-    assert from_pretrained(folder, task="features").head is None
+    model = from_pretrained(folder)
+    assert (model.task, model.num_classes) == ("regression", None)
+    model.save_pretrained(tmp_path / "again")
+    again = from_pretrained(tmp_path / "again")
+    inputs = {"input_ids": np.array([[5, 6, 7]])}
+    np.testing.assert_array_equal(outputs(again, inputs)["logits"], outputs(model, inputs)["logits"])
+    assert outputs(model, inputs)["logits"].shape == (1, 1)
+    with pytest.raises(KzooError, match=r"problem_type='regression'.* with task='classification'"):
+        from_pretrained(folder, task="classification")
+
+
+def test_a_number_out_of_a_classifiers_checkpoint_starts_fresh(checkpoint):
+    folder = checkpoint("BertForSequenceClassification", num_labels=3)
+    with pytest.warns(UserWarning, match="head/classifier, which start fresh"):
+        assert from_pretrained(folder, task="regression").task == "regression"
 
 
 def test_the_classes_names(checkpoint):
@@ -271,7 +284,7 @@ def test_tensors_that_may_be_of_two_heads(checkpoint):
 
 def test_a_head_with_one_output_grades(checkpoint):
     folder = checkpoint("BertForSequenceClassification", num_labels=1)
-    with pytest.raises(KzooError, match=r"one output.*task='multilabel'"):
+    with pytest.raises(KzooError, match=r"one output.*task='regression'.*task='multilabel'"):
         from_pretrained(folder)
     assert from_pretrained(folder, task="multilabel").num_classes == 1
 

@@ -90,6 +90,16 @@ def test_it_learns_several_labels_each(wordpiece):
 
 
 @pytest.mark.slow
+def test_it_learns_a_number_each(wordpiece):
+    model = tiny("Bert", num_layers=1, task="regression", tokenizer=wordpiece)
+    texts = ["the dog in the park", "a dog", "in the park", "a cat"] * 8
+    history = model.fit(texts, [3.0, 2.0, 1.0, 0.0] * 8, epochs=24, batch_size=8, verbose=0).history
+    assert history["loss"][-1] < 0.2 * history["loss"][0]
+    numbers = model.predict(texts[:4], verbose=0)["logits"][:, 0]
+    assert np.argsort(-numbers).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
 def test_it_learns_to_classify_images():
     model = tiny("ViT", num_layers=1, num_classes=2)
     rng = np.random.default_rng(0)

@@ -21,6 +21,7 @@ from kzoo.training.objectives import (
     masked_token_targets,
     multilabel_targets,
     next_token_targets,
+    number_targets,
     replaced_token_targets,
     seq2seq_targets,
     span_targets,
@@ -99,6 +100,21 @@ def test_rows_of_another_width():
 def test_no_labels_no_targets():
     assert targets(class_targets, None) is None
     assert targets(multilabel_targets, None) is None
+
+
+@pytest.mark.parametrize("y", [[1, 2.5], np.array([1, 2.5]), np.array([[1], [2.5]])])
+def test_numbers(y):
+    got = targets(number_targets, y)
+    assert got.dtype == "float32"
+    assert got.tolist() == [[1.0], [2.5]]
+
+
+def test_what_is_no_number():
+    assert targets(number_targets, None) is None
+    with pytest.raises(KzooError, match=r"The labels are no numbers, as .*'good'"):
+        targets(number_targets, ["good", "bad"])
+    with pytest.raises(KzooError, match=r"shape \(1, 2\); expected one number"):
+        targets(number_targets, [[1, 2]])
 
 
 def test_next_tokens():
