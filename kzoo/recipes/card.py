@@ -109,7 +109,7 @@ def card(
         + ("\n" if metrics["signatures"] else ""),
         use=_USE[recipe.task],
         command=environment["command"],
-        model=recipe.model.name,
+        model=recipe.model.title,
         knobs="".join(f", {knob} {value}" for knob, value in recipe.model.knobs.items()),
         parameters=metrics["parameters"],
         length=_length(recipe.training),

@@ -26,10 +26,16 @@ from kzoo.recipes.sections import (
 
 # The scores of each task that may lead, the one that does by default first.
 SCORES = {
-    "classification": ("accuracy", "macro_f1"),
-    "image_classification": ("accuracy", "macro_f1"),
+    "classification": ("accuracy", "macro_f1", "micro_f1"),
+    "image_classification": ("accuracy", "macro_f1", "micro_f1"),
+    "multilabel": ("macro_f1", "micro_f1", "exact_match"),
+    "tokens": ("span_f1", "token_accuracy"),
+    "regression": ("pearson", "spearman"),
+    "embedding": ("spearman", "pearson"),
     "seq2seq": ("bleu", "chrf", "bleu_lowercased_tokenized"),
 }
+# The tasks where one class' F1 may lead, as `f1:NAME`.
+_WITH_F1_OF = frozenset({"classification", "image_classification", "multilabel"})
 
 
 class Recipe(Section):
@@ -54,8 +60,13 @@ class Recipe(Section):
             raise ValueError("the section 'vision' is for images; the data is text")
         if not reads_text and (self.text is not None or self.model.tokenizer is not None):
             raise ValueError("the data is images: there is no use for the section 'text' or a tokenizer")
-        if self.text is not None and self.model.tokenizer is not None:
-            raise ValueError("text.vocab_size is for a tokenizer to be trained; model.tokenizer gives one")
+        given = "tokenizer" if self.model.tokenizer is not None else "pretrained"
+        if (
+            self.text is not None
+            and "vocab_size" in self.text.model_fields_set
+            and getattr(self.model, given)
+        ):
+            raise ValueError(f"text.vocab_size is for a tokenizer to be trained; model.{given} gives one")
         for knob in ("task", "num_classes", "labels"):
             if knob in self.model.knobs:
                 raise ValueError(f"model.{knob} follows from the data: leave it out")
@@ -67,13 +78,21 @@ class Recipe(Section):
             raise ValueError("text.dropout needs training.batch_tokens")
         if self.training.patience is not None and not self._has_validation:
             raise ValueError("training.patience needs data.validation or data.validation_share")
-        scores = SCORES[self.task]
-        if self.evaluation.metric is not None and self.evaluation.metric not in scores:
-            raise ValueError(f"evaluation.metric: this task is measured in {' and '.join(scores)}")
+        self._check_metric()
         for name in ("num_beams", "language"):
             if getattr(self.evaluation, name) is not None and self.task != "seq2seq":
                 raise ValueError(f"evaluation.{name} is for translations; this data is none")
         return self
+
+    def _check_metric(self) -> None:
+        metric, scores = self.evaluation.metric, SCORES[self.task]
+        of_class = self.task in _WITH_F1_OF
+        if metric is None or metric in scores or (of_class and metric.startswith("f1:")):
+            return
+        more = ", and in f1:NAME of each class" if of_class else ""
+        raise ValueError(
+            f"evaluation.metric: this task is measured in {', '.join(scores)}{more}.{did_you_mean(metric, scores)}"
+        )
 
     @property
     def _has_validation(self) -> bool:
@@ -84,7 +103,9 @@ class Recipe(Section):
         """The model's task, which follows from the data."""
         if isinstance(self.data, AlignedData | PairTableData):
             return "seq2seq"
-        return "classification" if isinstance(self.data, TableData) else "image_classification"
+        if isinstance(self.data, TableData):
+            return "embedding" if self.data.task == "similarity" else self.data.task
+        return "image_classification"
 
     @property
     def metric(self) -> str:

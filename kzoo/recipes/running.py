@@ -83,7 +83,7 @@ def run(
     if publish:
         _check_shelf(path.parent)
     parts = load_parts(recipe, path.parent)
-    from kzoo.recipes.fitting import build_model
+    from kzoo.recipes.building import build_model
 
     # Before there is a run directory, which a wrong model would leave behind.
     model = build_model(recipe, parts, path.parent)
@@ -139,7 +139,9 @@ def _train_and_export(
     from kzoo.recipes.card import draw_curve
     from kzoo.recipes.fitting import train
 
-    directory.say(f"{recipe.model.name}: {model.count_params():,} parameters, {len(parts.train):,} examples.")
+    directory.say(
+        f"{recipe.model.title}: {model.count_params():,} parameters, {len(parts.train):,} examples."
+    )
     if parts.cleaned is not None:
         directory.say(f"Training data: {parts.cleaned}.")
         write(directory.path / "cleaning.json", json.dumps(parts.cleaned.to_json(), indent=1) + "\n")

@@ -31,13 +31,32 @@ class VisionSection(Section):
 
 
 class ModelSection(BaseModel):
-    """The model: a registered name, and any knob that `kzoo.models.create_model` takes."""
+    """The model: a registered name or a checkpoint to go on from, and any knob that `create_model` takes."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str
+    name: str | None = None
+    """A registered model, to be trained from scratch."""
+
+    pretrained: str | None = None
+    """A checkpoint, whose tokenizer comes with it and whose head is new: a folder, found as data is;
+    `package:MODULE`, the folder in an installed Python package; or a name on the Hugging Face hub."""
+
     tokenizer: str | None = None
     """A tokenizer.json, found as data is; one is trained if there is none."""
+
+    @model_validator(mode="after")
+    def _check_source(self) -> ModelSection:
+        if (self.name is None) == (self.pretrained is None):
+            raise ValueError("say either name or pretrained")
+        if self.pretrained is not None and self.tokenizer is not None:
+            raise ValueError("a tokenizer comes with pretrained: leave tokenizer out")
+        return self
+
+    @property
+    def title(self) -> str:
+        """The name, or the checkpoint's."""
+        return self.name or self.pretrained or ""
 
     @property
     def knobs(self) -> dict[str, Any]:
@@ -129,7 +148,8 @@ class TrainingSection(Section):
 class EvaluationSection(Section):
     """What the card leads with, of all that is measured."""
 
-    metric: Literal["accuracy", "macro_f1", "bleu", "chrf", "bleu_lowercased_tokenized"] | None = None
+    metric: str | None = None
+    """The score that leads: the card, the choice of the best checkpoint, and of the best seed."""
 
     num_beams: int | None = Field(default=None, ge=1)
     """For translations: how many are kept side by side; the bundle's default unless given."""

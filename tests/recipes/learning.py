@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from kzoo.recipes.building import build_model
 from kzoo.recipes.config import load_recipe
 from kzoo.recipes.directory import open_run
-from kzoo.recipes.fitting import build_model, train
+from kzoo.recipes.fitting import train
 from kzoo.recipes.parts import load_parts
 
 

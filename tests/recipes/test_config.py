@@ -67,15 +67,15 @@ def test_the_data_says_the_task(load):
         ("data.test_share=1.5", "data.test_share"),
         ("data.test_share=0.1", "data: test and test_share exclude each other"),
         ("data.train=train.bin", "data: the file's name does not tell what it is: set format"),
-        ("data.format=parquet", "data: the file's name does not tell what it is: set format"),
+        ("data.format=xlsx", "data: the file's name does not tell what it is: set format"),
         ("vision.augment.flip=true", "the section 'vision' is for images; the data is text"),
         ("model.vocab_size=100", "set text.vocab_size instead"),
         ("model.labels=['a']", "model.labels follows from the data"),
-        ("evaluation.metric=bleu", "this task is measured in accuracy and macro_f1"),
+        ("evaluation.metric=bleu", "this task is measured in accuracy, macro_f1, micro_f1, and in f1:NAME"),
         ("evaluation.language=de", "evaluation.language is for translations"),
-        ("evaluation.metric=acuracy", "evaluation.metric: Input should be 'accuracy'"),
+        ("evaluation.metric=acuracy", "Did you mean 'accuracy'?"),
         ("name=../topic", "name: String should match pattern"),
-        ("model={}", "model.name: the field is missing"),
+        ("model={}", "model: say either name or pretrained"),
     ],
 )
 def test_mistakes_are_named_with_file_and_field(load, override, message):
@@ -104,7 +104,7 @@ def test_every_mistake_is_named_once(load):
         (IMAGES, "vision.augment.spin=9", "vision.augment.spin: unknown field"),
         (IMAGES, "data.label=a", "data.label: unknown field"),
         (PAIRS, "data.train=['a','b','c']", "data.train: List should have at most 2 items"),
-        (PAIRS, "evaluation.metric=accuracy", "measured in bleu and chrf"),
+        (PAIRS, "evaluation.metric=accuracy", "measured in bleu, chrf"),
     ],
 )
 def test_what_other_data_cannot_have(load, content, override, message):

@@ -1,0 +1,116 @@
+"""Building the model that a recipe describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kzoo.data import Examples, locate
+from kzoo.errors import KzooError, did_you_mean
+from kzoo.models import TASKS, TransformerModel, create_model, from_pretrained
+from kzoo.recipes.checkpoints import find_pretrained
+from kzoo.recipes.config import Recipe
+from kzoo.recipes.parts import Parts
+from kzoo.recipes.sections import TextSection, TrainingSection
+from kzoo.text import Tokenizer
+from kzoo.text.strings import parts_of
+from kzoo.training import (
+    InverseSquareRoot,
+    SmoothedTokenLoss,
+    cosine_schedule,
+    default_learning_rate,
+    make_optimizer,
+)
+
+# The tasks that read texts, with the kind of tokenizer that is trained for them.
+_TOKENIZER_KINDS = {
+    "classification": "wordpiece",
+    "multilabel": "wordpiece",
+    "tokens": "wordpiece",
+    "regression": "wordpiece",
+    "embedding": "wordpiece",
+    "seq2seq": "bpe",
+}
+# The tasks whose head is none of its own, or the checkpoint's.
+_WITHOUT_NEW_HEAD = frozenset({"embedding", "seq2seq"})
+
+
+def build_model(recipe: Recipe, parts: Parts, beside: Path) -> TransformerModel:
+    """Build the recipe's model, after training its tokenizer if it brings none, and compile it.
+
+    Raises:
+        KzooError: the recipe's model does not exist, cannot carry the task, or was given a wrong knob.
+    """
+    training, task = recipe.training, TASKS[recipe.task]
+    keras.utils.set_random_seed(training.seed)
+    options: dict[str, Any] = dict(recipe.model.knobs)
+    if training.precision != "float32":
+        options["dtype"] = training.precision
+    if recipe.model.pretrained is not None:
+        model = _from_checkpoint(find_pretrained(recipe.model.pretrained, beside), recipe, parts, options)
+    else:
+        if recipe.task in _TOKENIZER_KINDS:
+            tokenizer = _tokenizer(recipe, parts.train, beside)
+            options |= {"tokenizer": tokenizer, "vocab_size": tokenizer.vocab_size}
+        if parts.labels is not None:
+            options["labels"] = parts.labels
+        model = create_model(recipe.model.title, task=recipe.task, **options)
+    loss = SmoothedTokenLoss(training.label_smoothing) if training.label_smoothing else task.loss()
+    rate = training.learning_rate or default_learning_rate(model.backbone.config.hidden_dim)
+    model.compile(optimizer=_optimizer(training, rate, len(parts.train)), loss=loss, metrics=task.metrics())
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def _from_checkpoint(folder: Path, recipe: Recipe, parts: Parts, options: dict[str, Any]) -> TransformerModel:
+    """Return the checkpoint's backbone under a new head, with its tokenizer."""
+    if recipe.task in _WITHOUT_NEW_HEAD:
+        return from_pretrained(folder, task=recipe.task, **options)
+    bare = from_pretrained(folder, task="features", **options)
+    if recipe.task not in bare.backbone.tasks:
+        kind = type(bare.backbone).__name__
+        hint = did_you_mean(recipe.task, bare.backbone.tasks)
+        raise KzooError(
+            f"model.pretrained = '{recipe.model.pretrained}' is a {kind}, which cannot carry {recipe.task}.{hint}"
+        )
+    return TransformerModel(
+        bare.backbone,
+        recipe.task,
+        labels=parts.labels,
+        tokenizer=bare.tokenizer,
+        max_length=bare.max_length,
+        image_preprocessing=bare.image_preprocessing,
+        gradient_checkpointing=bare.gradient_checkpointing,
+        name=bare.name,
+    )
+
+
+def _optimizer(training: TrainingSection, rate: float, examples: int) -> keras.optimizers.Optimizer:
+    # Schedules count batches, of which several may make an update.
+    each = training.accumulate
+    warmup = training.warmup_steps * each if training.warmup_steps is not None else None
+    updates = training.max_steps
+    batches = -(-examples // training.batch_size) * training.periods if updates is None else updates * each
+    schedule = cosine_schedule(rate, batches, warmup)
+    if training.schedule == "inverse_sqrt":
+        schedule = InverseSquareRoot(rate, warmup or max(min(batches // 10, 1000 * each), 1))
+    return make_optimizer(
+        schedule,
+        betas=(training.betas[0], training.betas[1]),
+        weight_decay=training.weight_decay,
+        clip_norm=training.clip_norm,
+        accumulate=each,
+    )
+
+
+def _tokenizer(recipe: Recipe, train: Examples, beside: Path) -> Tokenizer:
+    if recipe.model.tokenizer is not None:
+        return Tokenizer.from_file(locate(recipe.model.tokenizer, beside))
+    texts = [part for text in train.inputs for part in parts_of(text)]
+    if recipe.task == "seq2seq":
+        texts += train.targets
+    section = recipe.text or TextSection()
+    kind: Any = _TOKENIZER_KINDS[recipe.task]
+    return Tokenizer.train(texts, kind=kind, vocab_size=section.vocab_size)
