@@ -1,22 +1,51 @@
-"""Data: where it lies, how it is read and split, and how images are varied."""
+"""Data: where it lies, how it is read and split, and how images and texts are varied."""
 
 from kzoo.data.augmentation import Augmentation, augment
-from kzoo.data.cleaning import Cleaning, CleaningReport, clean_pairs
-from kzoo.data.examples import Examples, class_names, split
+from kzoo.data.cleaning import (
+    Cleaning,
+    CleaningReport,
+    DuplicateReport,
+    clean_pairs,
+    drop_duplicates,
+    drop_empty,
+)
+from kzoo.data.columns import FoundColumns, find_columns
+from kzoo.data.examples import Examples, class_names, folds, looks_like_ids, split, split_by_hash
+from kzoo.data.files import lines_of, read_text
 from kzoo.data.images import digits, read_image_folder, read_npz
+from kzoo.data.labels import NUMBER_TASKS, TableTask, label_items, names_of_numbers
 from kzoo.data.locations import locate
-from kzoo.data.readers import read_pair_table, read_pairs, read_table, read_text, table_format
+from kzoo.data.readers import read_pair_table, read_pairs, read_table
+from kzoo.data.tables import Column, Table, TableFormat, table_format
+from kzoo.data.text_augmentation import TextAugmentation, augment_texts
 
 __all__ = [
+    "NUMBER_TASKS",
     "Augmentation",
     "Cleaning",
     "CleaningReport",
+    "Column",
+    "DuplicateReport",
     "Examples",
+    "FoundColumns",
+    "Table",
+    "TableFormat",
+    "TableTask",
+    "TextAugmentation",
     "augment",
+    "augment_texts",
     "class_names",
     "clean_pairs",
     "digits",
+    "drop_duplicates",
+    "drop_empty",
+    "find_columns",
+    "folds",
+    "label_items",
+    "lines_of",
     "locate",
+    "looks_like_ids",
+    "names_of_numbers",
     "read_image_folder",
     "read_npz",
     "read_pair_table",
@@ -24,5 +53,6 @@ __all__ = [
     "read_table",
     "read_text",
     "split",
+    "split_by_hash",
     "table_format",
 ]

@@ -1,7 +1,8 @@
-"""Sentence pairs cleaned before a model learns from them, with a report of what was dropped and why."""
+"""Examples cleaned before a model learns from them, with a report of what was dropped and why."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,3 +98,90 @@ def _reason(source: str, target: str, rules: Cleaning) -> str | None:
     if rules.max_ratio is not None and longer > rules.max_ratio * (shorter + 10):
         return "of too different lengths"
     return None
+
+
+@dataclass(frozen=True)
+class DuplicateReport:
+    """What was dropped because its text is there elsewhere.
+
+    Attributes:
+        read: examples there were.
+        before: rows, from 1, whose text was there before.
+        held_out: rows whose text is in the test or validation data.
+        contradictions: pairs of the row that was kept and one that was not, with the same text and another label.
+    """
+
+    read: int
+    before: list[int]
+    held_out: list[int]
+    contradictions: list[tuple[int, int]]
+
+    def __str__(self) -> str:
+        dropped = len(self.before) + len(self.held_out)
+        said = f"{self.read:,} examples read, {self.read - dropped:,} kept"
+        reasons = [f"{len(self.before):,} there before"] if self.before else []
+        if self.held_out:
+            reasons.append(f"{len(self.held_out):,} in the test or validation data")
+        said += f"; dropped: {', '.join(reasons)}" if reasons else ""
+        if self.contradictions:
+            shown = ", ".join(f"{kept} and {dropped}" for kept, dropped in self.contradictions[:_SHOWN])
+            more = (
+                f", and {len(self.contradictions) - _SHOWN:,} more"
+                if len(self.contradictions) > _SHOWN
+                else ""
+            )
+            said += (
+                f"; {len(self.contradictions):,} times the same text had another label, and the first was kept: rows "
+                f"{shown}{more}"
+            )
+        return said
+
+
+def drop_duplicates(
+    examples: Examples, held_out: Sequence[Examples] = ()
+) -> tuple[Examples, DuplicateReport]:
+    """Keep the first example of each text, and none whose text is held out.
+
+    Args:
+        examples: texts or pairs of texts.
+        held_out: what is not to be learnt from.
+
+    Example:
+        >>> examples = Examples(["hi", "hi", "bye"], ["ham", "spam", "ham"])
+        >>> kept, report = drop_duplicates(examples)
+        >>> kept.targets, report.contradictions
+        (['ham', 'ham'], [(1, 2)])
+    """
+    elsewhere = {text for other in held_out for text in other.inputs}
+    first: dict[Any, int] = {}
+    report = DuplicateReport(len(examples), [], [], [])
+    for row, text in enumerate(examples.inputs):
+        if text in elsewhere:
+            report.held_out.append(row + 1)
+        elif text in first:
+            report.before.append(row + 1)
+            if examples.targets[row] != examples.targets[first[text]]:
+                report.contradictions.append((first[text] + 1, row + 1))
+        else:
+            first[text] = row
+    kept = list(first.values())
+    return examples if len(kept) == len(examples) else examples.take(kept), report
+
+
+def drop_empty(examples: Examples) -> tuple[Examples, list[int]]:
+    """Drop examples with an empty text, and return their rows, from 1.
+
+    Example:
+        >>> kept, rows = drop_empty(Examples(["hi", " "], ["ham", "ham"]))
+        >>> len(kept), rows
+        (1, [2])
+    """
+    empty = [
+        row
+        for row, given in enumerate(examples.inputs)
+        if not all(str(text).strip() for text in (given if isinstance(given, tuple) else (given,)))
+    ]
+    if not empty:
+        return examples, []
+    kept = sorted(set(range(len(examples))).difference(empty))
+    return examples.take(kept), [row + 1 for row in empty]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,12 @@ class Examples:
     """Inputs and the targets that belong to them, one each.
 
     Attributes:
-        inputs: texts; or images, as paths or as a uint8 array (n, height, width, channels).
-        targets: names of classes, or target texts.
+        inputs: texts, or pairs of them; or images, as paths or as a uint8 array (n, height, width, channels).
+        targets: names of classes; lists of them, for several classes and for a tag a word; numbers; or target texts.
     """
 
-    inputs: Sequence[str] | Sequence[Path] | np.ndarray
-    targets: list[str]
+    inputs: Sequence[str] | Sequence[tuple[str, str]] | Sequence[Path] | np.ndarray
+    targets: list[Any]
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -44,7 +45,7 @@ def split(
         examples: what to split.
         share: what part goes to the second result, between 0 and 1.
         seed: what the choice depends on.
-        stratify: whether each class gives the same share.
+        stratify: whether each class gives the same share; where examples have several, each one's rarest class.
 
     Returns:
         The rest, and the share.
@@ -57,28 +58,134 @@ def split(
         >>> sorted(held.targets)
         ['x', 'y']
     """
-    try:
-        from sklearn.model_selection import train_test_split
-    except ImportError:
-        raise MissingDependencyError(
-            "Splitting data needs scikit-learn: pip install 'kzoo[train]'."
-        ) from None
-    rarest, count = min(Counter(examples.targets).items(), key=lambda item: item[1], default=("", 0))
-    if stratify and count == 1:
+    selection = _selection()
+    strata = _strata(examples.targets) if stratify else None
+    rarest, count = min(Counter(strata).items(), key=lambda item: item[1], default=("", 0))
+    if count == 1:
         raise KzooError(
             f"Only one example has the label '{rarest}', too few for a split: remove it, give it company, or "
-            "give the parts as files."
+            f"give the parts as files.{_as_ids(strata)}"
         )
     try:
-        rest, held = train_test_split(
-            np.arange(len(examples)),
-            test_size=share,
-            random_state=seed,
-            stratify=examples.targets if stratify else None,
+        rest, held = selection.train_test_split(
+            np.arange(len(examples)), test_size=share, random_state=seed, stratify=strata
         )
     except ValueError as error:
         raise KzooError(f"Cannot set {share} of {len(examples)} examples aside: {error}") from None
     return examples.take(rest.tolist()), examples.take(held.tolist())
+
+
+def folds(
+    examples: Examples, count: int, seed: int = 0, *, stratify: bool = True
+) -> Iterator[tuple[Examples, Examples]]:
+    """Split examples into parts, each of which is set aside once; the same seed gives the same parts.
+
+    Args:
+        examples: what to split.
+        count: number of parts, at least 2.
+        seed: what the choice depends on.
+        stratify: as for `split`.
+
+    Yields:
+        The examples to train on, and those to validate on.
+
+    Raises:
+        KzooError: there are not as many examples as parts, or as many of a class.
+
+    Example:
+        >>> examples = Examples(["a", "b", "c", "d"], ["x", "y", "x", "y"])
+        >>> [sorted(held.targets) for _, held in folds(examples, 2)]
+        [['x', 'y'], ['x', 'y']]
+    """
+    selection = _selection()
+    strata = _strata(examples.targets, count) if stratify else None
+    if strata is None:
+        splitter = selection.KFold(count, shuffle=True, random_state=seed)
+    else:
+        rarest, least = min(Counter(strata).items(), key=lambda item: item[1], default=("", 0))
+        if least < count:
+            raise KzooError(
+                f"Only {least} examples have the label '{rarest}', too few for {count} folds.{_as_ids(strata)}"
+            )
+        splitter = selection.StratifiedKFold(count, shuffle=True, random_state=seed)
+    try:
+        parts = list(splitter.split(np.arange(len(examples)), strata))
+    except ValueError as error:
+        raise KzooError(f"Cannot make {count} folds of {len(examples)} examples: {error}") from None
+    for rest, held in parts:
+        yield examples.take(rest.tolist()), examples.take(held.tolist())
+
+
+def _selection() -> Any:
+    try:
+        from sklearn import model_selection
+    except ImportError:
+        raise MissingDependencyError(
+            "Splitting data needs scikit-learn: pip install 'kzoo[train]'."
+        ) from None
+    return model_selection
+
+
+def _strata(targets: Sequence[Any], least: int = 2) -> list[str] | None:
+    """Return what each example is counted as, so that every class gives its share; None for numbers.
+
+    An example of several classes counts as the rarest of them, if there are `least` of these.
+    """
+    if any(isinstance(target, float) for target in targets):
+        return None
+    if not any(isinstance(target, list) for target in targets):
+        return list(targets)
+    counts = Counter(label for target in targets for label in set(target))
+    strata = [min(target, key=lambda label: (counts[label], label), default="") for target in targets]
+    usual, _ = Counter(strata).most_common(1)[0]
+    members = Counter(strata)
+    return [stratum if members[stratum] >= least else usual for stratum in strata]
+
+
+def looks_like_ids(targets: Sequence[str]) -> bool:
+    """Return whether there are so many different labels that they are probably none.
+
+    Example:
+        >>> looks_like_ids([f"message {number}" for number in range(100)])
+        True
+    """
+    return len(set(targets)) > max(20, len(targets) / 10)
+
+
+def _as_ids(strata: Sequence[str] | None) -> str:
+    if strata is None or not looks_like_ids(strata):
+        return ""
+    return f" There are {len(set(strata)):,} labels for {len(strata):,} examples: are these the labels?"
+
+
+def split_by_hash(examples: Examples, below: int) -> tuple[Examples, Examples]:
+    """Set those examples aside whose text's sha256, in UTF-8, starts with a byte below a number, whatever the others.
+
+    Args:
+        examples: texts; of a pair the first one counts.
+        below: from 1 to 255; 256 would be all.
+
+    Returns:
+        The rest, and those.
+
+    Raises:
+        KzooError: one of them would be empty.
+
+    Example:
+        >>> rest, held = split_by_hash(Examples(["a dog", "a cat", "a bird"], ["x", "y", "x"]), 100)
+        >>> held.inputs
+        ['a cat']
+    """
+    rows: tuple[list[int], list[int]] = ([], [])
+    for row, given in enumerate(examples.inputs):
+        text = given[0] if isinstance(given, tuple) else str(given)
+        rows[hashlib.sha256(text.encode()).digest()[0] < below].append(row)
+    if not all(rows):
+        raise KzooError(
+            f"Of {len(examples)} texts {len(rows[1])} have a sha256 whose first byte is below {below}: one part "
+            "would be empty."
+        )
+    return examples.take(rows[0]), examples.take(rows[1])
 
 
 def class_names(targets: Sequence[str]) -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from kzoo.data import Cleaning, table_format
+from kzoo.data import Cleaning, TableFormat, TableTask, table_format
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Column = str | Annotated[int, Field(ge=0)]
+Columns = Annotated[list[Column], Field(min_length=1)]
 Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
 
 
@@ -42,17 +44,107 @@ class DataSection(Section):
 class TableData(DataSection):
     """Texts and labels from tables; the columns are as for `kzoo.data.read_table`."""
 
-    format: Literal["csv", "tsv", "jsonl"] | None = None
+    task: TableTask = "classification"
+    """What the labels are: a class, classes, a tag a word, a number, or how alike two texts are."""
+
+    format: TableFormat | None = None
+    encoding: str = "utf-8"
+    """What the characters of csv, tsv and jsonl files are written in."""
+
+    quoting: bool | None = None
+    """Whether cells may be in quotes; those of csv files may, those of tsv files may not, unless given."""
+
     train: str
     validation: str | None = None
     test: str | None = None
-    text: Column | list[Column]
-    label: Column
-    test_text: Column | list[Column] | None = None
+    test_hash_below: Annotated[int, Field(gt=0, lt=256)] | None = None
+    """In place of a test file: the examples whose text's sha256 starts with a byte below this."""
+
+    text: Column | Columns | None = None
+    """The text's column, or several, which a blank joins; found in the training file unless given."""
+
+    text_pair: Column | Columns | None = None
+    """The second text's, where an example is two."""
+
+    label: Column | None = None
+    """The label's column; found in the training file unless given."""
+
+    test_text: Column | Columns | None = None
     """The text's columns in the test file, where they differ."""
 
     label_names: dict[str, str] | None = None
     """What the labels in the files are called."""
+
+    classes: str | None = None
+    """A file of the classes' names, a line each; labels are these, or their numbers."""
+
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    """What stands between the labels of a cell, for several; a comma unless given."""
+
+    scale: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    """The lowest and highest number that a label may be, which become 0 and 1."""
+
+    drop_duplicates: bool = False
+    """Whether training examples are dropped whose text was there before, or is in the test or validation file."""
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> TableData:
+        numbers = self.task in ("regression", "similarity")
+        for name in ("label_names", "classes"):
+            if numbers and getattr(self, name) is not None:
+                raise ValueError(f"{name} is for classes; the labels of the task {self.task} are numbers")
+        if self.label_names is not None and self.classes is not None:
+            raise ValueError("label_names and classes exclude each other")
+        if self.scale is not None and not numbers:
+            raise ValueError("scale is for the tasks regression and similarity, whose labels are numbers")
+        if self.scale is not None and not self.scale[0] < self.scale[1]:
+            raise ValueError("scale: the lowest number comes first")
+        if self.separator is not None and self.task != "multilabel":
+            raise ValueError("separator is for the task multilabel")
+        return self
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> TableData:
+        if self.text_pair is not None and self.text is None:
+            raise ValueError("text_pair needs text")
+        if self.text_pair is not None and self.task == "tokens":
+            raise ValueError("text_pair: the task tokens is for single texts")
+        if self.task == "similarity" and self.text is not None and self.text_pair is None:
+            raise ValueError("the task similarity compares two texts: set text_pair")
+        if self.test_text is not None and self.test is None:
+            raise ValueError("test_text is for a test file")
+        columns = [column for given in (self.text, self.text_pair, self.label) for column in listed(given)]
+        if len(set(columns)) != len(columns):
+            raise ValueError("text, text_pair and label are different columns")
+        return self
+
+    @model_validator(mode="after")
+    def _check_files(self) -> TableData:
+        if self.test_hash_below is not None:
+            for name in ("test", "test_share"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} and test_hash_below exclude each other")
+        kind = self.format or table_format(self.train)
+        if self.quoting is not None and kind not in ("csv", "tsv"):
+            raise ValueError(f"quoting is for csv and tsv; the training file is {kind}")
+        if kind == "parquet" and self.encoding != "utf-8":
+            raise ValueError("encoding is for csv, tsv and jsonl; the training file is parquet")
+        try:
+            b"a".decode(self.encoding)
+        except LookupError:
+            raise ValueError(
+                f"encoding: Python knows no '{self.encoding}'; utf-8 and cp1252 are some"
+            ) from None
+        except UnicodeError:
+            pass  # an encoding in which this byte is no character, such as UTF-16
+        return self
+
+
+def listed(columns: Column | Sequence[Column] | None) -> list[Column]:
+    """Return the columns that a recipe gives in one way or another."""
+    if columns is None:
+        return []
+    return [columns] if isinstance(columns, str | int) else list(columns)
 
 
 class AlignedData(DataSection):
@@ -69,7 +161,7 @@ class AlignedData(DataSection):
 class PairTableData(DataSection):
     """Source and target texts from tables; the columns are as for `kzoo.data.read_pair_table`."""
 
-    format: Literal["csv", "tsv", "jsonl"] | None = None
+    format: TableFormat | None = None
     train: str
     validation: str | None = None
     test: str | None = None
@@ -106,7 +198,7 @@ def _data_kind(data: Any) -> str | None:
     if not isinstance(data, dict):
         return type(data).__name__
     table = "PairTableData" if "source" in data or "target" in data else "TableData"
-    kinds = {"csv": table, "tsv": table, "jsonl": table, "aligned": "AlignedData"}
+    kinds = {**dict.fromkeys(get_args(TableFormat), table), "aligned": "AlignedData"}
     kinds |= {"npz": "ArchiveData", "folders": "FolderData", "digits": "DigitsData"}
     train = data.get("train")
     if "format" in data:
@@ -129,7 +221,7 @@ Data = Annotated[
         _data_kind,
         custom_error_type="data_format",
         custom_error_message="the file's name does not tell what it is: set format to one of "
-        "csv, tsv, jsonl, aligned (train = [source, target]), npz, folders, digits",
+        "csv, tsv, jsonl, parquet, aligned (train = [source, target]), npz, folders, digits",
     ),
 ]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from kzoo.data import (
+    NUMBER_TASKS,
     CleaningReport,
     Examples,
     class_names,
@@ -20,10 +21,10 @@ from kzoo.data import (
     read_npz,
     read_pair_table,
     read_pairs,
-    read_table,
     split,
 )
 from kzoo.errors import KzooError
+from kzoo.recipes.checkpoints import find_pretrained
 from kzoo.recipes.config import Recipe
 from kzoo.recipes.data_kinds import (
     AlignedData,
@@ -33,6 +34,7 @@ from kzoo.recipes.data_kinds import (
     PairTableData,
     TableData,
 )
+from kzoo.recipes.tables import check_targets, describe_classes, labels_of, read_tables
 from kzoo.runtime import hash_file
 
 _PARTS = ("train", "validation", "test")
@@ -48,9 +50,11 @@ class Parts:
         train: what the model learns from.
         validation: what the best epoch is chosen on, if anything.
         test: what the bundle is measured on.
-        labels: the classes' names in order; None where targets are texts.
+        labels: the classes' names in order; None where targets are texts or numbers.
         checksums: sha256 of everything read, by its name in the recipe.
         cleaned: what was dropped from pairs of texts to learn from.
+        notes: what a user should know of tables, a line each: the columns that were found, the classes, what was
+            dropped.
     """
 
     train: Examples
@@ -59,6 +63,7 @@ class Parts:
     labels: list[str] | None
     checksums: dict[str, str]
     cleaned: CleaningReport | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def load_parts(recipe: Recipe, beside: Path) -> Parts:
@@ -80,9 +85,12 @@ def load_parts(recipe: Recipe, beside: Path) -> Parts:
 
     if recipe.model.tokenizer is not None:
         find(recipe.model.tokenizer)
-    data, cleaned = recipe.data, None
+    if recipe.model.pretrained is not None:
+        checksums[recipe.model.pretrained] = _checksum(find_pretrained(recipe.model.pretrained, beside))
+    data, cleaned, tables = recipe.data, None, None
     if isinstance(data, TableData):
-        parts = _read_tables(data, find)
+        tables = read_tables(data, find)
+        parts = tables.parts
     elif isinstance(data, AlignedData | PairTableData):
         parts = _read_pairs(data, find)
         parts["train"], cleaned = clean_pairs(parts["train"], data.clean)
@@ -98,25 +106,16 @@ def load_parts(recipe: Recipe, beside: Path) -> Parts:
     train, validation = _held_out("validation", {**parts, "train": train}, data, stratify)
     if test is None:
         raise KzooError("There is nothing to test on: set data.test, or data.test_share = 0.1.")
-    labels = class_names(train.targets) if stratify else None
-    return Parts(train, validation, test, labels, checksums, cleaned)
-
-
-def _read_tables(data: TableData, find: Find) -> dict[str, Examples]:
-    parts: dict[str, Examples] = {}
-    for part in _PARTS:
-        name = getattr(data, part)
-        if name is not None:
-            text = data.test_text if part == "test" and data.test_text is not None else data.text
-            parts[part] = read_table(
-                find(name),
-                text=text,
-                label=data.label,
-                format=data.format,
-                label_names=data.label_names,
-                known_labels=set(parts["train"].targets) if parts else None,
-            )
-    return parts
+    if stratify:
+        check_targets(train, recipe.task)
+    labels, notes = None, tables.notes if tables is not None else []
+    if stratify and not (isinstance(data, TableData) and data.task in NUMBER_TASKS):
+        found = labels_of([train, validation, test])
+        named = [name for name in tables.classes if name in found] if tables is not None else []
+        labels = named or class_names(list(found))
+    if tables is not None and labels is not None:
+        notes = [*notes, *describe_classes(train, labels, tables.classes)]
+    return Parts(train, validation, test, labels, checksums, cleaned, notes)
 
 
 def _read_pairs(data: AlignedData | PairTableData, find: Find) -> dict[str, Examples]:

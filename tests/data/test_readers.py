@@ -96,7 +96,7 @@ def test_labels_that_are_not_known(write):
 
 
 def test_contradictions(write):
-    fails(write("a.dat", "a\tx\n"), "csv, tsv or jsonl")
+    fails(write("a.dat", "a\tx\n"), "csv, tsv, jsonl or parquet")
     with pytest.raises(KzooError, match="mix names and numbers"):
         read_table(write("a.csv", "text,label\na,x\n"), text=0, label="label")
     fails(write("b.csv", "text,text,label\na,b,x\n"), "twice")
