@@ -84,7 +84,7 @@ def find_columns(
         text in column 'text', label in column 'topic'
     """
     given = [*text, *text_pair, *([label] if label is not None else [])]
-    columns = _read(table, isinstance(given[0], str) if given else None, task)
+    columns = _read(table, isinstance(given[0], str) if given else None)
     search = _Search(table, columns, task, separator)
     if label is None:
         label = search.label([*text, *text_pair])
@@ -126,12 +126,14 @@ class _Search:
             first, second = pairs[0]
             return [by_name[first]], [by_name[second]]
         named = [name for name in free if _plain(name) in (_WORDS if self.task == "tokens" else _TEXTS)]
-        if pairs or (named and self.task != "similarity"):
-            return [self._only(named or list(free), "text")], []
+        if pairs:
+            raise self._unclear([by_name[side] for pair in pairs for side in pair], "text")
+        if named and self.task != "similarity":
+            return [self._only(named, "text")], []
         if self.task == "tokens":
             raise self._unclear([], "text")
         wanted = 2 if self.task == "similarity" else 1
-        lengths = {name: sum(map(len, cells)) / len(cells) for name, cells in free.items()}
+        lengths = {name: sum(map(len, cells)) / max(len(cells), 1) for name, cells in free.items()}
         longest = sorted(free, key=lambda name: lengths[name], reverse=True)
         near = [name for name in longest[wanted:] if lengths[name] * _LONGER > lengths[longest[wanted - 1]]]
         if near or len(longest) < wanted:
@@ -154,37 +156,37 @@ class _Search:
         usual = "" if names else f"; there are {_named(list(self.columns))}"
         may = f"{_named(names)} may each be it" if len(names) > 1 else f"no column is clearly it{usual}"
         return KzooError(
-            f"{self.table.path}: which column is the {what} cannot be told: {may}. Say it: data.{what} = "
-            f"{next(iter(self.columns))!r}, for example."
+            f"{self.table.path}: which column is the {what} cannot be told: {may}. Say it, as in data.{what} = "
+            f"{next(iter(names or self.columns))!r}."
         )
 
 
-def _read(table: Table, has_header: bool | None, task: TableTask) -> dict[Column, list[str]]:
+def _read(table: Table, has_header: bool | None) -> dict[Column, list[str]]:
     """Return what each column holds."""
-    if has_header is None:
-        has_header = table.names_columns or _has_header(table, task)
     columns: dict[Column, list[str]] = {}
-    for _, cells in table.rows(has_header):
-        for name, cell in cells.items():
-            columns.setdefault(name, []).append(cell)
-    return columns
-
-
-def _has_header(table: Table, task: TableTask) -> bool:
-    """Return whether the first row is names rather than an example."""
+    if table.names_columns:
+        for _, cells in table.rows(True):
+            for name, cell in cells.items():
+                columns.setdefault(name, []).append(cell)
+        return columns
     first, *rest = [list(cells.values()) for _, cells in table.rows(False)]
+    if has_header is None:
+        has_header = _is_header(first, [list(cells) for cells in zip(*rest, strict=True)])
+    names: Sequence[Column] = first if has_header else range(len(first))
+    rows = rest if has_header else [first, *rest]
+    return {name: [cells[index] for cells in rows] for index, name in enumerate(names)}
+
+
+def _is_header(first: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
+    """Return whether the first row is names rather than an example; `columns` has the other rows."""
     if len(set(first)) != len(first) or any(as_number(cell) is not None for cell in first):
         return False
     usual = {*_TEXTS, *_WORDS, *_CLASSES, *_TAGS, *_NUMBERS, *(name for pair in _PAIRS for name in pair)}
-    columns = [list(cells) for cells in zip(*rest, strict=True)]
     if any(_plain(cell) in usual for cell in first) or any(map(_all_numbers, columns)):
         return True
     # Classes come up again and again; the name of their column does not.
-    classes = [
-        (name, cells)
-        for name, cells in zip(first, columns, strict=False)
-        if len(set(cells)) <= len(cells) / 2
-    ]
+    named = zip(first, columns, strict=False)
+    classes = [(name, cells) for name, cells in named if len(set(cells)) <= len(cells) / 2]
     return bool(classes) and all(name not in cells for name, cells in classes)
 
 

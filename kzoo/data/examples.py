@@ -99,16 +99,14 @@ def folds(
     """
     selection = _selection()
     strata = _strata(examples.targets, count) if stratify else None
-    if strata is None:
-        splitter = selection.KFold(count, shuffle=True, random_state=seed)
-    else:
-        rarest, least = min(Counter(strata).items(), key=lambda item: item[1], default=("", 0))
-        if least < count:
-            raise KzooError(
-                f"Only {least} examples have the label '{rarest}', too few for {count} folds.{_as_ids(strata)}"
-            )
-        splitter = selection.StratifiedKFold(count, shuffle=True, random_state=seed)
+    rarest, least = min(Counter(strata).items(), key=lambda item: item[1], default=("", count))
+    if least < count:
+        raise KzooError(
+            f"Only {least} examples have the label '{rarest}', too few for {count} folds.{_as_ids(strata)}"
+        )
+    kind = selection.KFold if strata is None else selection.StratifiedKFold
     try:
+        splitter = kind(count, shuffle=True, random_state=seed)
         parts = list(splitter.split(np.arange(len(examples)), strata))
     except ValueError as error:
         raise KzooError(f"Cannot make {count} folds of {len(examples)} examples: {error}") from None

@@ -92,7 +92,10 @@ class Table:
         for row in self.rows(isinstance(columns[0], str)):
             for column in columns:
                 if column not in row.cells:
-                    raise KzooError(f"{self.path}, {row.place}: there is no {_missing(column, row.cells)}")
+                    null = " that has a value" if self.names_columns else ""
+                    raise KzooError(
+                        f"{self.path}, {row.place}: there is no {_missing(column, row.cells, null)}"
+                    )
             yield row
 
     def _named(self, has_header: bool) -> Iterator[Row]:
@@ -184,7 +187,7 @@ def _as_cells(row: Mapping[str, Any]) -> dict[Column, str]:
     }
 
 
-def _missing(column: Column, cells: Mapping[Column, str]) -> str:
+def _missing(column: Column, cells: Mapping[Column, str], null: str) -> str:
     if isinstance(column, int):
         return f"column {column}: columns are numbered from 0 to {len(cells) - 1}."
-    return f"column '{column}'.{did_you_mean(column, map(str, cells))}"
+    return f"column '{column}'{null}.{did_you_mean(column, map(str, cells))}"

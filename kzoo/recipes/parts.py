@@ -85,6 +85,8 @@ def load_parts(recipe: Recipe, beside: Path) -> Parts:
 
     if recipe.model.tokenizer is not None:
         find(recipe.model.tokenizer)
+    for bundle in (recipe.text.augment.back_translation if recipe.text is not None else None) or []:
+        find(bundle)
     if recipe.model.pretrained is not None:
         checksums[recipe.model.pretrained] = _checksum(find_pretrained(recipe.model.pretrained, beside))
     data, cleaned, tables = recipe.data, None, None

@@ -1,10 +1,13 @@
 import gzip
 import json
+import sys
 
 import pytest
 
 from kzoo import KzooError
 from kzoo.data import class_names, locate, read_pair_table, read_pairs, read_table
+from kzoo.errors import MissingDependencyError
+from tests.optional import require
 
 
 @pytest.fixture
@@ -183,3 +186,95 @@ def test_pairs_that_are_no_utf8(write, tmp_path):
     (tmp_path / "f.de").write_bytes(b"Ein Hund.\nEine K\xe4tze.\n")
     with pytest.raises(KzooError, match=r"f\.de, line 2: byte 0xe4 is not UTF-8"):
         read_pairs(write("f.en", "A dog.\nA cat.\n"), tmp_path / "f.de")
+
+
+def test_several_labels_as_lists_or_separated(write):
+    csv = write("a.csv", 'text,label\na,"joy, fear,joy"\nb,\nc,"[""fear""]"\n')
+    examples = read_table(csv, text="text", label="label", task="multilabel")
+    assert examples.targets == [["joy", "fear"], [], ["fear"]]
+    bars = write("a.tsv", "a\t0|2\nb\t1\n")
+    names = {"0": "joy", "1": "fear", "2": "anger"}
+    examples = read_table(bars, text=0, label=1, task="multilabel", separator="|", label_names=names)
+    assert examples.targets == [["joy", "anger"], ["fear"]]
+    lists = write("a.jsonl", '{"text": "a", "label": ["joy", 3]}\n')
+    assert read_table(lists, text="text", label="label", task="multilabel").targets == [["joy", "3"]]
+    fails(csv, "line 2", "'joy'", "training data", task="multilabel", known_labels=["fear"])
+    fails(write("b.csv", "text,label\na,['joy']\n"), "line 2", "no JSON list", task="multilabel")
+
+
+def test_a_tag_for_each_word(write):
+    jsonl = '{"text": ["EU", "rejects", "it"], "label": ["B-ORG", "O", "O"]}\n'
+    for path in (
+        write("a.jsonl", jsonl),
+        write("a.csv", "text,label\nEU rejects  it,B-ORG O O\n"),
+        write("b.csv", 'text,label\n"[""EU"", ""rejects"", ""it""]",B-ORG O O\n'),
+    ):
+        examples = read_table(path, text="text", label="label", task="tokens")
+        assert (examples.inputs, examples.targets) == (["EU rejects it"], [["B-ORG", "O", "O"]])
+    fails(write("c.csv", "text,label\na b,O\n"), "line 2", "2 words and 1 labels", task="tokens")
+    fails(write("c.jsonl", '{"text": ["a b"], "label": ["O"]}\n'), "has a blank in it", task="tokens")
+    fails(write("d.csv", "text,label\n\"['a', 'b']\",O O\n"), "no JSON list", task="tokens")
+    assert read_table(write("e.csv", "text,label\n[ 1 ],O O O\n"), text="text", label="label", task="tokens")
+
+
+def test_numbers_on_a_scale(write):
+    path = write("a.csv", "one,other,score\na,b,0\nc,d,3.5\n")
+    options = {"text": "one", "text_pair": "other", "label": "score", "task": "similarity"}
+    examples = read_table(path, **options, scale=[0, 5])
+    assert (examples.inputs, examples.targets) == ([("a", "b"), ("c", "d")], [0.0, 0.7])
+    assert read_table(path, text="one", label="score", task="regression").targets == [0.0, 3.5]
+    fails(path, "line 3", "3.5 is not from 0 to 1", "data.scale", **options)
+    fails(path, "line 3", "3.5 is not from 0 to 3.", scale=[0, 3], **options)
+
+
+@pytest.mark.parametrize("cell", ["nan", "inf", '"3,5"', "three", ""])
+def test_what_is_no_number(write, cell):
+    fails(write("a.csv", f"text,label\na,1\nb,{cell}\n"), "line 3", "is no number", task="regression")
+
+
+def test_empty_texts_name_the_line(write):
+    path = write("a.csv", "text,label\na,x\n  ,x\n")
+    fails(path, "line 3", "the text is empty")
+    assert read_table(path, text="text", label="label", allow_empty=True).inputs == ["a", "  "]
+
+
+def test_quotes_where_the_recipe_says_so(write):
+    content = '"say ""so"""\tx\n'
+    assert read_table(write("a.tsv", content), text=0, label=1, quoting=True).inputs == ['say "so"']
+    assert read_table(write("a.tsv", content), text=0, label=1).inputs == ['"say ""so"""']
+    bare = write("a.csv", '5" nails,x\n')
+    assert read_table(bare, text=0, label=1, quoting=False).inputs == ['5" nails']
+
+
+def test_other_encodings(write):
+    path = write("a.csv", "text,label\ncaf\u00e9,x\n".encode("cp1252"))
+    fails(path, "line 2", 'data.encoding = "cp1252"')
+    assert read_table(path, text="text", label="label", encoding="cp1252").inputs == ["caf\u00e9"]
+    wide = write("b.csv", "text,label\ncaf\u00e9,x\n".encode("utf-16"))
+    fails(wide, "line 1", 'data.encoding = "utf-16"')
+    assert read_table(wide, text="text", label="label", encoding="utf-16").inputs == ["caf\u00e9"]
+    fails(path, "no encoding 'latin-99'", encoding="latin-99")
+    fails(path, "no encoding 'rot13'", encoding="rot13")
+
+
+def test_parquet(tmp_path):
+    pyarrow, parquet = require("pyarrow"), require("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    rows = {"text": ["a", "b", None], "tags": [["x"], ["x", "y"], []], "label": [1, 0, 1]}
+    parquet.write_table(pyarrow.table(rows), path)
+    fails(path, "row 3", "no column 'text' that has a value")
+    fails(path, "row 1", "'txt'", "Did you mean 'text'", text="txt")
+    fails(path, "have names, not numbers", text=0, label=1)
+    parquet.write_table(pyarrow.table(rows).slice(0, 2), path)
+    assert read_table(path, text="text", label="label").targets == ["1", "0"]
+    several = read_table(path, text="text", label="tags", task="multilabel")
+    assert (several.inputs, several.targets) == (["a", "b"], [["x"], ["x", "y"]])
+    path.write_bytes(path.read_bytes()[:-9])
+    fails(path, "cannot be read as parquet")
+    fails(tmp_path / "b.parquet", "cannot be read as parquet")
+
+
+def test_parquet_without_pyarrow(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingDependencyError, match=r"pyarrow: pip install 'kzoo\[train\]'"):
+        read_table(tmp_path / "a.parquet", text="text", label="label")
