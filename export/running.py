@@ -54,7 +54,7 @@ class Export:
         self.model = model
         self.signature = signature_of(model, inputs)
         self.name = bundle or model.name
-        self.sections = _sections(model) if isinstance(model, TransformerModel) else {}
+        self.sections = sections_of(model) if isinstance(model, TransformerModel) else {}
         self.graphs: dict[str, Graph] = model_graphs(model, self.signature, serving)
         self.serving = serving
         self.custom_objects = custom_objects
@@ -244,7 +244,7 @@ def _name_outputs(proto: onnx.ModelProto, shapes: dict[str, list[int | str]]) ->
         value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, dtype, shapes[value.name]))
 
 
-def _sections(model: TransformerModel) -> dict[str, Any]:
+def sections_of(model: TransformerModel) -> dict[str, Any]:
     """Return what a manifest says of a model, whatever its graphs are."""
     text, tokenizer = None, model.tokenizer
     if tokenizer is not None and model.max_length is not None:

@@ -14,15 +14,20 @@ from kzoo.recipes.checkpoints import find_pretrained
 from kzoo.recipes.config import Recipe
 from kzoo.recipes.parts import Parts
 from kzoo.recipes.sections import TextSection, TrainingSection
+from kzoo.recipes.weighing import example_weights
 from kzoo.text import Tokenizer
 from kzoo.text.strings import parts_of
 from kzoo.training import (
     InverseSquareRoot,
     SmoothedTokenLoss,
+    add_lora,
     cosine_schedule,
     default_learning_rate,
+    freeze,
+    layer_depths,
     make_optimizer,
 )
+from kzoo.training.similarity import CosineLoss
 
 # The tasks that read texts, with the kind of tokenizer that is trained for them.
 _TOKENIZER_KINDS = {
@@ -43,7 +48,8 @@ def build_model(recipe: Recipe, parts: Parts, beside: Path) -> TransformerModel:
     Raises:
         KzooError: the recipe's model does not exist, cannot carry the task, or was given a wrong knob.
     """
-    training, task = recipe.training, TASKS[recipe.task]
+    training = recipe.training
+    example_weights(training, parts)
     keras.utils.set_random_seed(training.seed)
     options: dict[str, Any] = dict(recipe.model.knobs)
     if training.precision != "float32":
@@ -57,11 +63,27 @@ def build_model(recipe: Recipe, parts: Parts, beside: Path) -> TransformerModel:
         if parts.labels is not None:
             options["labels"] = parts.labels
         model = create_model(recipe.model.title, task=recipe.task, **options)
-    loss = SmoothedTokenLoss(training.label_smoothing) if training.label_smoothing else task.loss()
-    rate = training.learning_rate or default_learning_rate(model.backbone.config.hidden_dim)
-    model.compile(optimizer=_optimizer(training, rate, len(parts.train)), loss=loss, metrics=task.metrics())
-    model.optimizer.build(model.trainable_variables)
+    _keep_still(model, recipe)
+    compile_model(model, recipe, len(parts.train))
     return model
+
+
+def compile_model(model: TransformerModel, recipe: Recipe, examples: int) -> None:
+    """Compile a model with the recipe's optimizer, for so many training examples, and the task's loss."""
+    training, task = recipe.training, TASKS[recipe.task]
+    loss = SmoothedTokenLoss(training.label_smoothing) if training.label_smoothing else task.loss()
+    if recipe.task == "embedding":
+        loss = CosineLoss()
+    model.compile(optimizer=_optimizer(model, training, examples), loss=loss, metrics=task.metrics())
+    model.optimizer.build(model.trainable_variables)
+
+
+def _keep_still(model: TransformerModel, recipe: Recipe) -> None:
+    """Let only that train which the recipe says."""
+    if recipe.lora is not None:
+        add_lora(model, recipe.lora.rank, recipe.lora.alpha, recipe.lora.targets)
+    if recipe.training.freeze is not None:
+        freeze(model, recipe.training.freeze)
 
 
 def _from_checkpoint(folder: Path, recipe: Recipe, parts: Parts, options: dict[str, Any]) -> TransformerModel:
@@ -87,7 +109,10 @@ def _from_checkpoint(folder: Path, recipe: Recipe, parts: Parts, options: dict[s
     )
 
 
-def _optimizer(training: TrainingSection, rate: float, examples: int) -> keras.optimizers.Optimizer:
+def _optimizer(
+    model: TransformerModel, training: TrainingSection, examples: int
+) -> keras.optimizers.Optimizer:
+    rate = training.learning_rate or default_learning_rate(model.backbone.config.hidden_dim)
     # Schedules count batches, of which several may make an update.
     each = training.accumulate
     warmup = training.warmup_steps * each if training.warmup_steps is not None else None
@@ -102,6 +127,9 @@ def _optimizer(training: TrainingSection, rate: float, examples: int) -> keras.o
         weight_decay=training.weight_decay,
         clip_norm=training.clip_norm,
         accumulate=each,
+        depths=layer_depths(model),
+        layer_decay=training.layer_decay,
+        gradual=training.unfreeze_every is not None,
     )
 
 

@@ -13,11 +13,13 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from kzoo.data import TextAugmentation
 from kzoo.errors import KzooError, did_you_mean
 from kzoo.recipes.data_kinds import DATA_KINDS, AlignedData, Data, PairTableData, Section, TableData
 from kzoo.recipes.sections import (
     EvaluationSection,
     ExportSection,
+    LoraSection,
     ModelSection,
     TextSection,
     TrainingSection,
@@ -34,8 +36,9 @@ SCORES = {
     "embedding": ("spearman", "pearson"),
     "seq2seq": ("bleu", "chrf", "bleu_lowercased_tokenized"),
 }
+_ONE_CLASS = frozenset({"classification", "image_classification"})
 # The tasks where one class' F1 may lead, as `f1:NAME`.
-_WITH_F1_OF = frozenset({"classification", "image_classification", "multilabel"})
+_WITH_F1_OF = _ONE_CLASS | {"multilabel"}
 
 
 class Recipe(Section):
@@ -50,6 +53,7 @@ class Recipe(Section):
     vision: VisionSection | None = None
     model: ModelSection
     training: TrainingSection
+    lora: LoraSection | None = None
     evaluation: EvaluationSection = EvaluationSection()
     export: ExportSection = ExportSection()
 
@@ -60,29 +64,56 @@ class Recipe(Section):
             raise ValueError("the section 'vision' is for images; the data is text")
         if not reads_text and (self.text is not None or self.model.tokenizer is not None):
             raise ValueError("the data is images: there is no use for the section 'text' or a tokenizer")
-        given = "tokenizer" if self.model.tokenizer is not None else "pretrained"
-        if (
-            self.text is not None
-            and "vocab_size" in self.text.model_fields_set
-            and getattr(self.model, given)
-        ):
-            raise ValueError(f"text.vocab_size is for a tokenizer to be trained; model.{given} gives one")
         for knob in ("task", "num_classes", "labels"):
             if knob in self.model.knobs:
                 raise ValueError(f"model.{knob} follows from the data: leave it out")
         if "vocab_size" in self.model.knobs:
             raise ValueError("model.vocab_size follows from the tokenizer: set text.vocab_size instead")
-        if self.task != "seq2seq" and (self.training.max_steps or self.training.label_smoothing):
-            raise ValueError("training.max_steps and training.label_smoothing are for pairs of texts")
-        if self.text is not None and self.text.dropout and self.training.batch_tokens is None:
-            raise ValueError("text.dropout needs training.batch_tokens")
-        if self.training.patience is not None and not self._has_validation:
-            raise ValueError("training.patience needs data.validation or data.validation_share")
+        if self.text is not None:
+            self._check_text(self.text)
+        self._check_training(self.training)
         self._check_metric()
         for name in ("num_beams", "language"):
             if getattr(self.evaluation, name) is not None and self.task != "seq2seq":
                 raise ValueError(f"evaluation.{name} is for translations; this data is none")
         return self
+
+    def _check_text(self, text: TextSection) -> None:
+        for field in ("tokenizer", "pretrained"):
+            if "vocab_size" in text.model_fields_set and getattr(self.model, field) is not None:
+                raise ValueError(f"text.vocab_size is for a tokenizer to be trained; model.{field} gives one")
+        if text.dropout and self.training.batch_tokens is None:
+            raise ValueError("text.dropout needs training.batch_tokens")
+        if text.augment != TextAugmentation() and self.task in ("tokens", "seq2seq"):
+            raise ValueError(
+                "text.augment: these texts cannot be varied, since their targets would not follow"
+            )
+
+    def _check_training(self, training: TrainingSection) -> None:
+        if self.task != "seq2seq" and (training.max_steps or training.label_smoothing):
+            raise ValueError("training.max_steps and training.label_smoothing are for pairs of texts")
+        for field in ("patience", "seeds"):
+            if getattr(training, field) is not None and not self._has_validation:
+                raise ValueError(f"training.{field} needs data.validation or data.validation_share")
+        for field in ("seeds", "folds", "freeze", "unfreeze_every"):
+            if getattr(training, field) is not None and self.task == "seq2seq":
+                raise ValueError(f"training.{field} is not for pairs of texts")
+        if training.class_weights is not None and self.task not in _ONE_CLASS:
+            raise ValueError("training.class_weights is for data with one class for each example")
+        if training.folds is not None:
+            for field in ("test", "test_share", "test_hash_below"):
+                if getattr(self.data, field, None) is not None:
+                    raise ValueError(
+                        f"training.folds is for data without a test part: leave data.{field} out"
+                    )
+            if self.export.max_drop is not None:
+                raise ValueError(
+                    "export.max_drop is measured on a test part, which training.folds goes without"
+                )
+        if self.lora is not None and (training.freeze is not None or training.unfreeze_every is not None):
+            raise ValueError(
+                "the section 'lora' keeps all but adapters and head still: leave freeze and unfreeze_every out"
+            )
 
     def _check_metric(self) -> None:
         metric, scores = self.evaluation.metric, SCORES[self.task]

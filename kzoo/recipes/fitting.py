@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,16 @@ from kzoo.errors import KzooError
 from kzoo.models import TransformerModel
 from kzoo.recipes.config import Recipe
 from kzoo.recipes.directory import OnEpoch, RunDirectory
+from kzoo.recipes.evaluation import Examiner
 from kzoo.recipes.images import ImageBatches
 from kzoo.recipes.keeping import Keeper
 from kzoo.recipes.pairs import PairBatches
 from kzoo.recipes.parts import Parts
+from kzoo.recipes.rehearsal import rehearse
+from kzoo.recipes.sections import TrainingSection
+from kzoo.recipes.texts import text_batches, varier
+from kzoo.recipes.weighing import example_weights
+from kzoo.training import GradualUnfreezing, merge_lora
 
 
 def train(
@@ -25,6 +32,7 @@ def train(
     recipe: Recipe,
     parts: Parts,
     run: RunDirectory,
+    beside: Path,
     verbose: int,
     on_epoch: OnEpoch | None = None,
 ) -> int:
@@ -35,6 +43,7 @@ def train(
         recipe: the recipe.
         parts: the data.
         run: where checkpoints are, and go.
+        beside: the folder of the recipe.
         verbose: as in `keras.Model.fit`.
         on_epoch: called after each epoch.
 
@@ -51,12 +60,15 @@ def train(
         # Otherwise the order of the examples would be that of the first epochs again.
         keras.utils.set_random_seed(training.seed + first)
     pairs = PairBatches(model, recipe, parts, run.history()) if training.batch_tokens is not None else None
-    keeper = Keeper(run, recipe, on_epoch, pairs)
+    keeper = Keeper(run, recipe, on_epoch, pairs, _leading_score(model, recipe, parts, run))
+    callbacks: list[keras.callbacks.Callback] = [keeper]
+    if training.unfreeze_every is not None:
+        callbacks.append(GradualUnfreezing(training.unfreeze_every))
     if first < training.periods and not keeper.is_over():
-        data = _fit_data(model, recipe, parts, first) if pairs is None else pairs.fit_data()
+        data = _fit_data(model, recipe, parts, run, beside) if pairs is None else pairs.fit_data()
         try:
             model.fit(
-                **data, epochs=training.periods, initial_epoch=first, verbose=verbose, callbacks=[keeper]
+                **data, epochs=training.periods, initial_epoch=first, verbose=verbose, callbacks=callbacks
             )
         except Exception:
             for batches in data.values():
@@ -64,11 +76,20 @@ def train(
                 if isinstance(batches, ImageBatches) and batches.error is not None:
                     raise batches.error from None
             raise
-    last = len(keeper.rows)
+    chosen = _choose(model, training, run, keeper, first)
+    if recipe.lora is not None:
+        merge_lora(model)
+    return chosen
+
+
+def _choose(
+    model: TransformerModel, training: TrainingSection, run: RunDirectory, keeper: Keeper, first: int
+) -> int:
+    """Put the weights that the recipe wants into the model, and return the checkpoint they come from."""
+    last, best = len(keeper.rows), keeper.best()
     if training.average > 1:
         _average(model, [run.checkpoint(epoch) for epoch in keeper.averaged()])
         return last
-    best = keeper.best()
     if best != last or first == last:
         _load(model, run.checkpoint(best))
     return best
@@ -96,20 +117,35 @@ def _load(model: TransformerModel, checkpoint: Path) -> None:
         ) from error
 
 
-def _fit_data(model: TransformerModel, recipe: Recipe, parts: Parts, first: int) -> dict[str, Any]:
+def _fit_data(
+    model: TransformerModel, recipe: Recipe, parts: Parts, run: RunDirectory, beside: Path
+) -> dict[str, Any]:
+    """Return the arguments of `fit` that say what is learnt from, and what is validated on."""
     size, validation = recipe.training.batch_size, parts.validation
-    settings = model.image_preprocessing
-    if settings is None:
-        held = (list(validation.inputs), validation.targets) if validation is not None else None
+    weights, settings = example_weights(recipe.training, parts), model.image_preprocessing
+    if settings is not None:
+        amounts = recipe.vision.augment if recipe.vision is not None else Augmentation()
+        seed = (recipe.training.seed, run.last_epoch())
         return {
-            "x": list(parts.train.inputs),
-            "y": parts.train.targets,
-            "batch_size": size,
-            "validation_data": held,
+            "x": ImageBatches(parts.train, settings, size, seed, amounts, weights),
+            "validation_data": ImageBatches(validation, settings, size) if validation is not None else None,
         }
-    amounts = recipe.vision.augment if recipe.vision is not None else Augmentation()
-    seed = (recipe.training.seed, first)
+    vary = varier(recipe, parts.train, model.tokenizer, run, beside)
+    if vary is None and recipe.task != "embedding":
+        held = (list(validation.inputs), validation.targets) if validation is not None else None
+        texts = {"x": list(parts.train.inputs), "y": parts.train.targets, "sample_weight": weights}
+        return {**texts, "batch_size": size, "validation_data": held}
     return {
-        "x": ImageBatches(parts.train, settings, size, seed, amounts),
-        "validation_data": ImageBatches(validation, settings, size) if validation is not None else None,
+        "x": text_batches(parts.train, recipe, vary, weights),
+        "validation_data": text_batches(validation, recipe, learn=False) if validation is not None else None,
     }
+
+
+def _leading_score(
+    model: TransformerModel, recipe: Recipe, parts: Parts, run: RunDirectory
+) -> Callable[[], float] | None:
+    """Return what measures the recipe's metric on the validation data, unless Keras or `PairBatches` does it."""
+    if parts.validation is None or recipe.task == "seq2seq" or recipe.metric == "accuracy":
+        return None
+    examiner = Examiner(recipe, replace(parts, test=parts.validation))
+    return lambda: examiner(rehearse(model, run.path))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -19,6 +21,7 @@ class ImageBatches(keras.utils.PyDataset):
         batch_size: images a batch.
         seed: what order and variations depend on; without one the order is kept.
         amounts: how far images are varied.
+        weights: how much each image counts.
 
     Attributes:
         error: why an image could not be read, if one could not.
@@ -31,9 +34,10 @@ class ImageBatches(keras.utils.PyDataset):
         batch_size: int,
         seed: tuple[int, ...] | None = None,
         amounts: Augmentation | None = None,
+        weights: np.ndarray | None = None,
     ) -> None:
         super().__init__()
-        self.examples, self.settings, self.batch_size = examples, settings, batch_size
+        self.examples, self.settings, self.batch_size, self.weights = examples, settings, batch_size, weights
         self.random = np.random.default_rng(seed) if seed is not None else None
         self.amounts = amounts if amounts != Augmentation() else None
         black = (0 - np.asarray(settings.mean, np.float32)) / np.asarray(settings.std, np.float32)
@@ -45,7 +49,7 @@ class ImageBatches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return -(-len(self.examples) // self.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, list[str]]:
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         batch = self.examples.take(rows.tolist())
         try:
@@ -55,7 +59,9 @@ class ImageBatches(keras.utils.PyDataset):
             raise
         if self.amounts is not None and self.random is not None:
             pixels = augment(pixels, self.amounts, self.random, self.fill)
-        return pixels, batch.targets
+        return (
+            (pixels, batch.targets) if self.weights is None else (pixels, batch.targets, self.weights[rows])
+        )
 
     def on_epoch_end(self) -> None:
         """Make the next epoch's order."""

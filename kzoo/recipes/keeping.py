@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import keras
@@ -12,9 +13,6 @@ from kzoo.errors import KzooError
 from kzoo.recipes.card import draw_curve
 from kzoo.recipes.config import Recipe
 from kzoo.recipes.directory import OnEpoch, RunDirectory
-
-# What is compared first, of all that may be measured on the validation data; more is better.
-_SCORES = ("val_bleu", "val_accuracy")
 
 
 class Measured(Protocol):
@@ -33,13 +31,22 @@ class Keeper(keras.callbacks.Callback):
         recipe: the recipe.
         on_epoch: called after each.
         data: what the training reads, if it measures more than Keras does.
+        measure: returns the recipe's metric on the validation data, where neither does.
     """
 
     def __init__(
-        self, run: RunDirectory, recipe: Recipe, on_epoch: OnEpoch | None, data: Measured | None = None
+        self,
+        run: RunDirectory,
+        recipe: Recipe,
+        on_epoch: OnEpoch | None,
+        data: Measured | None = None,
+        measure: Callable[[], float] | None = None,
     ) -> None:
         super().__init__()
         self.run, self.training, self.on_epoch, self.data = run, recipe.training, on_epoch, data
+        # Translations are compared by BLEU, whichever score leads.
+        self.score = f"val_{'bleu' if recipe.task == 'seq2seq' else recipe.metric}"
+        self.measure = measure
         self.rows = run.history()
         self.step = self.steps = self.epoch = 0
         self.started = 0.0
@@ -75,6 +82,8 @@ class Keeper(keras.callbacks.Callback):
         row["seconds"] = round(time.perf_counter() - self.started, 3)
         row["learning_rate"] = float(self.model.optimizer.learning_rate)
         row |= {name: float(value) for name, value in logs.items()}
+        if self.measure is not None:
+            row[self.score] = self.measure()
         if self.data is not None:
             row |= {"step": (epoch + 1) * (self.training.checkpoint_every or 1)}
             row |= self.data.measure(self.steps, self.run)
@@ -94,11 +103,10 @@ class Keeper(keras.callbacks.Callback):
         """Return the best epoch so far, from 1; the later one of equals."""
         if "val_loss" not in self.rows[-1]:
             return len(self.rows)
-        score = next((name for name in _SCORES if name in self.rows[-1]), None)
 
         def rank(epoch: int) -> tuple[float, float, int]:
             row = self.rows[epoch - 1]
-            return (row[score] if score is not None else 0.0, -row["val_loss"], epoch)
+            return (row.get(self.score, 0.0), -row["val_loss"], epoch)
 
         return max(range(1, len(self.rows) + 1), key=rank)
 

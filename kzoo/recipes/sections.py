@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from kzoo.data import Augmentation
+from kzoo.data import Augmentation, TextAugmentation
 from kzoo.errors import did_you_mean
 from kzoo.recipes.data_kinds import Section, Share
 
+Positive = Annotated[int, Field(gt=0)]
 Betas = Annotated[list[Share], Field(min_length=2, max_length=2)]
 DTYPES = ("float32", "float16", "int8", "int8_static", "int4")
 
@@ -22,6 +23,9 @@ class TextSection(Section):
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """How often a merge of the BPE is left out in training, for pairs of texts with `training.batch_tokens`."""
+
+    augment: TextAugmentation = TextAugmentation()
+    """How texts are varied in training, anew in each epoch; bundles are found as data is."""
 
 
 class VisionSection(Section):
@@ -113,9 +117,28 @@ class TrainingSection(Section):
     """How many of the last checkpoints are averaged; 1 takes the best one on the validation data."""
 
     patience: int | None = Field(default=None, gt=0)
-    """Stop after so many checkpoints without a better score on the validation data."""
+    """Stop after so many checkpoints without a better leading score on the validation data."""
 
     seed: int = Field(default=0, ge=0)
+
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2)] | None = None
+    """In place of `seed`: train once with each, and export the model that is best on the validation data."""
+
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Where there is nothing to test on: measure so many trainings, each on its own share of the training data, which
+    it has not seen; then train on all."""
+
+    freeze: Literal["embeddings", "backbone"] | Positive | None = None
+    """What stays as it is: the embeddings, these and so many of the lowest layers, or all but the head."""
+
+    unfreeze_every: Positive | None = None
+    """Epochs from one layer to the next below that begins to train; the head trains from the start."""
+
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor on the learning rate from one layer to the next below; the head's is the full rate."""
+
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """How much an example of a class counts, by its name, 1 unless given; `"balanced"`: all classes the same."""
 
     @model_validator(mode="after")
     def _check_length(self) -> TrainingSection:
@@ -131,6 +154,24 @@ class TrainingSection(Section):
             raise ValueError(f"max_steps={self.max_steps} is not a multiple of checkpoint_every={every}")
         return self
 
+    @model_validator(mode="after")
+    def _check_repetitions(self) -> TrainingSection:
+        if self.seeds is not None and (
+            "seed" in self.model_fields_set or len({*self.seeds}) < len(self.seeds)
+        ):
+            raise ValueError("seeds are different numbers, in place of seed")
+        if self.seeds is not None and self.folds is not None:
+            raise ValueError("seeds and folds exclude each other")
+        return self
+
+    @model_validator(mode="after")
+    def _check_fine_tuning(self) -> TrainingSection:
+        if self.freeze == "backbone" and (self.unfreeze_every is not None or self.layer_decay != 1.0):
+            raise ValueError("freeze = 'backbone' leaves no layer for unfreeze_every or layer_decay")
+        if self.unfreeze_every is not None and self.epochs is None:
+            raise ValueError("unfreeze_every counts epochs: it needs epochs, not max_steps")
+        return self
+
     @property
     def periods(self) -> int:
         """Number of checkpoints."""
@@ -143,6 +184,19 @@ class TrainingSection(Section):
         if self.checkpoint_every is None:
             return f"epoch {period} of {self.epochs}"
         return f"update {period * self.checkpoint_every:,} of {self.max_steps:,}"
+
+
+class LoraSection(Section):
+    """Low-rank adapters that train in place of the layers, and are folded into them before the export."""
+
+    rank: Positive
+    """How many columns and rows the two factors have."""
+
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    """How much adapters count; as the rank unless given, a factor of 1."""
+
+    targets: Annotated[list[str], Field(min_length=1)] = ["query", "value"]
+    """The projections that have them, as `kzoo.training.add_lora` names them."""
 
 
 class EvaluationSection(Section):

@@ -15,4 +15,4 @@ def learn(path, runs, overrides=(), on_epoch=None):
     parts = load_parts(recipe, Path(path).parent)
     model = build_model(recipe, parts, Path(path).parent)
     run = open_run(Path(runs), {}, {}, False, None)
-    return model, train(model, recipe, parts, run, 0, on_epoch), run
+    return model, train(model, recipe, parts, run, Path(path).parent, 0, on_epoch), run
