@@ -48,6 +48,7 @@ class Ensemble(Translation):
         self._members = translators
         super().__init__(first._bundle, first._sessions)
         self._writer = Averaged([member._writer for member in translators])
+        self.lanes = min(member.lanes for member in translators)
 
     @property
     def name(self) -> str:

@@ -38,6 +38,10 @@ class Pipeline(ABC):
     # runs, and needs the core.
     spinning: ClassVar[bool] = True
 
+    # Whether batches of small graphs run side by side, in as many lanes as there are threads.
+    has_lanes: ClassVar[bool] = False
+    lanes: int = 1
+
     def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]):
         self._bundle = bundle
         self._sessions = sessions
@@ -75,6 +79,20 @@ class Pipeline(ABC):
     @abstractmethod
     def __call__(self, inputs: Any) -> Any:
         """Run the task on one input or a list of them."""
+
+    def class_names(self, count: int) -> list[str]:
+        """Return the names of the graph's classes, of which there are so many.
+
+        Raises:
+            BundleError: the manifest names another number of classes.
+        """
+        labels = self.manifest.labels or [f"LABEL_{index}" for index in range(count)]
+        if len(labels) != count:
+            raise BundleError(
+                f"{self._bundle.folder}: the graph has {count} classes and the manifest "
+                f"{len(labels)} labels. Export the bundle again."
+            )
+        return labels
 
     def verify(self) -> float:
         """Run the inputs that export recorded in golden.npz, and compare with the outputs recorded there.

@@ -124,12 +124,17 @@ class SentenceReader:
 
 
 def batches(
-    sentences: Sequence[Sentence], batch_size: int, batch_tokens: int, alike: bool = True
+    sentences: Sequence[Sentence], batch_size: int, batch_tokens: int, alike: bool = True, lanes: int = 1
 ) -> Iterator[list[Sentence]]:
-    """Yield sentences that run together, longest first; `alike` ones have prefixes of one length."""
+    """Yield sentences that run together, longest first; `alike` ones have prefixes of one length.
+
+    What runs in several `lanes` at once has `batch_size` sentences and `batch_tokens` tokens in all.
+    """
     for name, value in (("batch_size", batch_size), ("batch_tokens", batch_tokens)):
         if value < 1:
             raise KzooError(f"{name} is {value}; it must be at least 1.")
+    batch_size = -(-min(batch_size, len(sentences)) // lanes)
+    batch_tokens = -(-batch_tokens // lanes)
     batch: list[Sentence] = []
     longest = 0
 

@@ -124,7 +124,7 @@ def open_session(
         session_options = ort.SessionOptions()
         session_options.log_severity_level = _ERRORS
         if threads is not None:
-            session_options.intra_op_num_threads = _checked_threads(threads)
+            session_options.intra_op_num_threads = checked_threads(threads)
         if not spinning:
             session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     elif threads is not None:
@@ -213,7 +213,12 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
-def _checked_threads(threads: int) -> int:
+def checked_threads(threads: int) -> int:
+    """Return a number of threads.
+
+    Raises:
+        KzooError: if it is below 1.
+    """
     if threads < 1:
         raise KzooError(f"threads is {threads}; it must be at least 1.")
     return threads

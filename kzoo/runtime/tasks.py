@@ -9,9 +9,10 @@ from kzoo.errors import BundleError, did_you_mean
 from kzoo.runtime.bundle import Bundle
 from kzoo.runtime.generation import TextGeneration
 from kzoo.runtime.grading import Regression
+from kzoo.runtime.lanes import cores
 from kzoo.runtime.pipeline import Pipeline
 from kzoo.runtime.prediction import Classification, Embedding, Features, MultiLabel, NextSentence
-from kzoo.runtime.session import Device, open_session
+from kzoo.runtime.session import Device, checked_threads, open_session
 from kzoo.runtime.tokens import MaskFilling, QuestionAnswering, ReplacedTokens, TokenClassification
 from kzoo.runtime.translation import Translation
 
@@ -34,6 +35,9 @@ TASKS: dict[str, type[Pipeline]] = {
     "tokens": TokenClassification,
 }
 
+# Bytes of the largest file of a bundle whose steps are over in less than a millisecond.
+_SMALL = 16 * 2**20
+
 
 def load(
     path: str | os.PathLike[str],
@@ -46,7 +50,8 @@ def load(
     Args:
         path: the bundle's folder.
         device: `"cuda"` runs on an NVIDIA GPU or raises; `"auto"` takes the GPU if it starts, else the CPU.
-        threads: threads for one operation; all cores if None.
+        threads: threads for one operation, or for as many batches at once where a translator is small; all cores
+            if None.
         session_options: ONNX Runtime's own, for what this function does not offer; excludes `threads`.
 
     Returns:
@@ -71,8 +76,19 @@ def load(
             f"{bundle.folder}: task '{task}' needs graphs {', '.join(pipeline.outputs)}; "
             f"the manifest has {', '.join(graphs)}. Export the bundle again."
         )
+    in_lanes = pipeline.has_lanes and session_options is None and device != "cuda" and _is_small(bundle)
     sessions = {
-        role: open_session(bundle.path(graph.file), device, threads, session_options, pipeline.spinning)
+        role: open_session(
+            bundle.path(graph.file), device, 1 if in_lanes else threads, session_options, pipeline.spinning
+        )
         for role, graph in graphs.items()
     }
-    return pipeline(bundle, sessions)
+    opened = pipeline(bundle, sessions)
+    if in_lanes and opened.device == "cpu":
+        opened.lanes = cores() if threads is None else checked_threads(threads)
+    return opened
+
+
+def _is_small(bundle: Bundle) -> bool:
+    """Return whether one thread makes a token in less time than several, which have to be woken up."""
+    return max(record.size for record in bundle.manifest.files.values()) < _SMALL

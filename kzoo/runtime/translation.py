@@ -13,6 +13,7 @@ from kzoo.runtime.bundle import Bundle
 from kzoo.runtime.caches import NEXT_TOKENS
 from kzoo.runtime.documents import translate_lines
 from kzoo.runtime.inputs import TextReader
+from kzoo.runtime.lanes import side_by_side
 from kzoo.runtime.pipeline import Pipeline
 from kzoo.runtime.searching import Search, generator
 from kzoo.runtime.sentences import Sentence, SentenceReader, batches, padded
@@ -32,6 +33,7 @@ class Translation(Pipeline):
 
     outputs = {"encoder": (), "decoder": NEXT_TOKENS}
     spinning = False
+    has_lanes = True
     reader: TextReader
 
     def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]):
@@ -130,10 +132,15 @@ class Translation(Pipeline):
             nothing["alignment"] = {"source": [], "target": [], "weights": np.zeros((0, 0), np.float32)}
         results = [[dict(nothing)] for _ in items]
         done = len(items) - len(sentences)
-        for batch in batches(sentences, batch_size, batch_tokens):
-            for sentence, found in zip(
-                batch, self._write(batch, search, limit, coverage_penalty, return_alignment), strict=True
-            ):
+
+        def write(batch: list[Sentence]) -> list[list[dict[str, Any]]]:
+            return self._write(batch, search, limit, coverage_penalty, return_alignment)
+
+        # One generator draws for all batches, in their order.
+        lanes = 1 if temperature else self.lanes
+        todo = batches(sentences, batch_size, batch_tokens, lanes=lanes)
+        for batch, written in side_by_side(write, todo, lanes):
+            for sentence, found in zip(batch, written, strict=True):
                 results[sentence.place] = found
             done += len(batch)
             if progress is not None:
@@ -268,9 +275,12 @@ class Translation(Pipeline):
         wanted, _ = self.reader.listed(targets)
         pairs = self._sentences.read_pairs(texts, wanted, target_language)
         results: list[Any] = [None] * len(pairs)
-        for batch in batches(pairs, batch_size, batch_tokens, alike=False):
-            targets_ids = [pair.target for pair in batch]
-            found = self._follow(self._read(batch), targets_ids, "log_probs")
+
+        def follow(batch: list[Sentence]) -> list[np.ndarray]:
+            return self._follow(self._read(batch), [pair.target for pair in batch], "log_probs")
+
+        todo = batches(pairs, batch_size, batch_tokens, alike=False, lanes=self.lanes)
+        for batch, found in side_by_side(follow, todo, self.lanes):
             for pair, log_probs in zip(batch, found, strict=True):
                 results[pair.place] = self._scored(pair.target, log_probs)
         return results[0] if bare else results

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from onnxruntime import SessionOptions
 
 import kzoo
 from kzoo.errors import KzooError
@@ -68,6 +69,37 @@ def test_batches_change_nothing_but_the_time(translate, beams):
         )
         assert calls[-1] == (15, 15) and [done for done, _ in calls] == sorted(done for done, _ in calls)
         calls.clear()
+
+
+def test_lanes_change_nothing_but_the_time(translate, monkeypatch):
+    assert kzoo.load(translate._bundle.folder, device="cpu", threads=3).lanes == 3
+    assert kzoo.load(translate._bundle.folder, session_options=SessionOptions()).lanes == 1
+    texts = TEXTS * 3
+    found = {}
+    for lanes in (1, 3):
+        monkeypatch.setattr(translate, "lanes", lanes)
+        calls = []
+        found[lanes] = (
+            translate(texts, num_beams=2, progress=lambda done, total, calls=calls: calls.append(done)),
+            translate.score(texts, texts[::-1]),
+            translate(texts, temperature=1.0, seed=3, batch_size=4),
+        )
+        assert calls == [15] if lanes == 1 else calls == [5, 10, 15]
+        with pytest.raises(InterruptedError):
+            translate(texts, batch_size=3, progress=interrupt)
+        with pytest.raises(KzooError, match="batch_size is 0"):
+            translate(texts, batch_size=0)
+    assert found[1][2] == found[3][2]
+    for one, three in zip(found[1][0], found[3][0], strict=True):
+        assert one["translation"] == three["translation"]
+        assert one["score"] == pytest.approx(three["score"], abs=1e-5)
+    for one, three in zip(found[1][1], found[3][1], strict=True):
+        assert one["tokens"] == three["tokens"]
+        np.testing.assert_allclose(one["log_probs"], three["log_probs"], atol=1e-5)
+
+
+def interrupt(done, total):
+    raise InterruptedError
 
 
 def test_blank_texts_have_blank_translations(translate):
