@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kzoo.recipes.config import Recipe
-from kzoo.recipes.directory import write
+from kzoo.recipes.pictures import save
 from kzoo.recipes.sections import TrainingSection
-from kzoo.recipes.showing import as_tables
+from kzoo.recipes.showing import as_tables, hardest_table, markdown_table
 
-_SHOWN = {"accuracy": "{:.2%}", "macro_f1": "{:.4f}"}
+_PERCENT, _HUNDRED = "{:.2%}", "{:.1f}"
+_SHOWN = {
+    **dict.fromkeys(("accuracy", "exact_match"), _PERCENT),
+    **dict.fromkeys(("bleu", "chrf", "ter", "bleu_lowercased_tokenized"), _HUNDRED),
+}
+_COLUMNS = ("precision", "recall", "f1", "support", "threshold")
+_MOST_CLASSES = 30
 _USE = {
     "classification": 'model(["A text to sort."])  # [{"label": ..., "score": ...}]',
+    "multilabel": 'model(["A text to sort."])  # [[{"label": ..., "score": ...}, ...]]',
+    "tokens": 'model(["A text to read."])  # [[{"label": ..., "text": ..., "start": ..., ...}, ...]]',
+    "regression": 'model(["A text to grade."])  # [{"score": ...}]',
+    "embedding": 'one, other = model(["A text.", "Another one."])  # how alike they are: one @ other',
     "image_classification": 'model(["picture.png"])  # [{"label": ..., "score": ...}]',
     "seq2seq": 'model(["A text to translate."])  # [{"translation": ..., "score": ...}]',
 }
@@ -26,7 +35,7 @@ _CARD = """\
 {scores}
 
 Measured on the exported bundle, through `kzoo.runtime`{beams}; ± is half a 95% confidence interval.
-{signatures}
+{signatures}{pictures}{classes}{distillation}
 
 ```python
 import kzoo
@@ -48,7 +57,7 @@ model = kzoo.load("bundle")
 | data | sha256 |
 | --- | --- |
 {data}
-{licence}{translations}
+{licence}{hardest}{translations}
 ![Learning curve](learning-curve.png)
 """
 
@@ -79,9 +88,7 @@ def draw_curve(rows: Sequence[Mapping[str, float]], best: int, path: Path) -> No
         axes.axvline(chosen, color="0.7", linestyle=":", label=f"{unit} {chosen:,}, exported")
         axes.set(xlabel=unit, title=name.replace("_", " "))
         axes.legend(frameon=False, fontsize="small")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write(path, picture.getvalue())
+    save(figure, path)
 
 
 def card(
@@ -118,6 +125,12 @@ def card(
         seconds=metrics["seconds"],
         cleaned=f"\n- Data: {metrics['cleaned']}." if metrics.get("cleaned") else "",
         chosen=_chosen(recipe.training, metrics),
+        pictures="".join(
+            f"\n![{caption}]({name})\n" for name, caption in metrics.get("pictures", {}).items()
+        ),
+        classes=_classes(metrics["classes"]) if metrics.get("classes") else "",
+        distillation=f"\n{metrics['distillation'].strip()}\n" if "distillation" in metrics else "",
+        hardest=hardest_table(metrics.get("hardest", [])),
         translations=as_tables(metrics["shown"]) if "shown" in metrics else "",
         date=environment["started"][:10],
         hardware=environment["hardware"],
@@ -146,5 +159,24 @@ def _chosen(training: TrainingSection, metrics: Mapping[str, Any]) -> str:
 
 
 def _shown(name: str, metrics: Mapping[str, Any]) -> str:
-    form = _SHOWN.get(name, "{:.1f}")
-    return f"{form.format(metrics['scores'][name])} ± {form.format(metrics['margins'][name])}"
+    margin = metrics["margins"].get(name)
+    form = _SHOWN.get(name, "{:.4f}")
+    return form.format(metrics["scores"][name]) + (f" ± {form.format(margin)}" if margin is not None else "")
+
+
+def _classes(table: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the table of the classes, of many the worst; the columns are those that they have."""
+    columns = [name for name in _COLUMNS if name in next(iter(table.values()))]
+    shown = list(table)
+    if len(shown) > _MOST_CLASSES:
+        shown = sorted(shown, key=lambda name: table[name]["f1"])[:_MOST_CLASSES]
+    rows = [
+        (name, *(f"{table[name][column]:{',' if column == 'support' else '.3f'}}" for column in columns))
+        for name in shown
+    ]
+    note = (
+        f"\nThe {len(shown)} of {len(table):,} classes with the lowest F1.\n"
+        if len(shown) < len(table)
+        else ""
+    )
+    return f"{note}\n{markdown_table(('class', *columns), rows, numbers=len(columns))}\n"

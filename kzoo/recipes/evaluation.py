@@ -8,66 +8,50 @@ from typing import Any
 
 from kzoo.data import Examples
 from kzoo.errors import KzooError
-from kzoo.recipes.config import SCORES
-from kzoo.recipes.directory import write
-from kzoo.recipes.scores import (
-    RESAMPLES,
-    Pair,
-    Score,
-    class_scores,
-    compare_classes,
-    compare_translations,
-    translation_scores,
-)
-from kzoo.runtime import Bundle
+from kzoo.recipes.answers import ANSWERS, Answers, LabelSets, Translations
+from kzoo.recipes.config import Recipe
+from kzoo.recipes.directory import RunDirectory, write
+from kzoo.recipes.parts import Parts
+from kzoo.recipes.pictures import draw_pictures
+from kzoo.recipes.scores import F1_OF, Pair, Score
+from kzoo.recipes.showing import show_hardest, show_translations
+from kzoo.runtime import Bundle, load
 from kzoo.runtime.manifest import MANIFEST_FILE
 
-# Where each task's results hold what is compared.
-_ANSWERS = {"classification": "label", "image_classification": "label", "seq2seq": "translation"}
 
-
-def answers(pipeline: Any, inputs: Any, **options: Any) -> list[str]:
-    """Return what a bundle says to each input: the class, or the translation.
+def answers(
+    pipeline: Any, inputs: Any, *, language: str | None = None, named: Sequence[str] = (), **options: Any
+) -> Answers:
+    """Return what a bundle answers to each input, with what its scores are made of: one pass over the inputs.
 
     Args:
         pipeline: what `kzoo.load` gave.
-        inputs: texts or images.
+        inputs: texts, pairs of texts, or images.
+        language: what translations are in, as for `translation_scores`.
+        named: classes whose own F1 is to be a score too.
         **options: of the pipeline, such as `batch_size` and `num_beams`.
 
     Raises:
         KzooError: the bundle's task is one that has no scores here.
     """
-    if pipeline.task not in _ANSWERS:
+    if pipeline.task not in ANSWERS:
         raise KzooError(
-            f"'{pipeline.name}' is for the task '{pipeline.task}'; there are scores for {', '.join(SCORES)}."
+            f"'{pipeline.name}' is for the task '{pipeline.task}'; there are scores for {', '.join(ANSWERS)}."
         )
-    return [result[_ANSWERS[pipeline.task]] for result in pipeline(list(inputs), **options)]
-
-
-def measure(
-    task: str,
-    found: Sequence[str],
-    expected: Sequence[str],
-    *,
-    language: str | None = None,
-    resamples: int = RESAMPLES,
-) -> dict[str, Score]:
-    """Return the scores of a task, by name, see `translation_scores` and `class_scores`.
-
-    Args:
-        task: the task.
-        found: what `answers` gave.
-        expected: what should have come out.
-        language: as for `translation_scores`.
-        resamples: as for `translation_scores`.
-    """
-    if task == "seq2seq":
-        return translation_scores(found, expected, language=language, resamples=resamples)
-    return class_scores(found, expected, resamples=resamples)
+    more = {"language": language} if language is not None else {}
+    return ANSWERS[pipeline.task].ask(
+        pipeline, inputs, **more, **({"named": named} if named else {}), **options
+    )
 
 
 def compare_bundles(
-    first: Any, second: Any, examples: Examples, *, language: str | None = None, **options: Any
+    first: Any,
+    second: Any,
+    examples: Examples,
+    *,
+    language: str | None = None,
+    named: Sequence[str] = (),
+    **options: Any,
 ) -> dict[str, Pair]:
     """Score two bundles on the same examples, and say how sure the difference is.
 
@@ -75,17 +59,19 @@ def compare_bundles(
         first: a pipeline, from `kzoo.load`.
         second: another one, of the same task.
         examples: inputs, and what should come out.
-        language: as for `translation_scores`.
+        language: as for `answers`.
+        named: as for `answers`.
         **options: of the pipelines, such as `batch_size` and `num_beams`.
 
     Raises:
         KzooError: the bundles are for different tasks, or for one that has no scores here.
     """
     check_same_task(first, second)
-    one, other = (answers(pipeline, examples.inputs, **options) for pipeline in (first, second))
-    if first.task == "seq2seq":
-        return compare_translations(one, other, examples.targets, language=language)
-    return compare_classes(one, other, examples.targets)
+    one, other = (
+        answers(pipeline, examples.inputs, language=language, named=named, **options)
+        for pipeline in (first, second)
+    )
+    return one.compare(other, examples.targets)
 
 
 def check_same_task(first: Any, second: Any) -> None:
@@ -101,8 +87,83 @@ def check_same_task(first: Any, second: Any) -> None:
         )
 
 
-def keep_scores(path: Path, scores: Mapping[str, Score]) -> None:
-    """Write scores into a bundle's manifest."""
+def named_classes(metrics: Sequence[str]) -> list[str]:
+    """Return the classes whose own F1 is among some scores.
+
+    Example:
+        >>> named_classes(["accuracy", "f1:spam"])
+        ['spam']
+    """
+    return [name.removeprefix(F1_OF) for name in metrics if name.startswith(F1_OF)]
+
+
+class Examiner:
+    """Measures the bundle of a recipe on the recipe's test data.
+
+    Args:
+        recipe: the recipe.
+        parts: its data.
+        language: what translations are in, see `answers`.
+    """
+
+    def __init__(self, recipe: Recipe, parts: Parts, language: str | None = None) -> None:
+        self._recipe, self._parts = recipe, parts
+        beams = recipe.evaluation.num_beams
+        self._options: dict[str, Any] = {
+            "batch_size": recipe.training.batch_size,
+            "language": language,
+            "named": named_classes([recipe.metric]),
+            **({"num_beams": beams} if beams else {}),
+        }
+        self._last: Answers | None = None
+
+    def __call__(self, pipeline: Any) -> float:
+        """Return the leading score of a pipeline."""
+        self._last = self.ask(pipeline)
+        return self._last.scores(self._parts.test.targets, resamples=0)[self._recipe.metric].value
+
+    def ask(self, pipeline: Any) -> Answers:
+        """Return a pipeline's answers to the test data; sets of labels by thresholds tuned on the validation data."""
+        found = answers(pipeline, self._parts.test.inputs, **self._options)
+        held = self._parts.validation
+        if not isinstance(found, LabelSets) or held is None:
+            return found
+        tried = answers(pipeline, held.inputs, **self._options)
+        return found.above(tried.tuned(held.targets, self._recipe.metric))
+
+    def report(self, directory: RunDirectory) -> dict[str, Any]:
+        """Measure a run's bundle, write scores and thresholds into its manifest, and draw the pictures.
+
+        If the examiner was called before, it was with this bundle last, and nothing is asked again.
+
+        Returns:
+            What belongs into `metrics.json`, as docs/scores.md explains it.
+        """
+        test, metric = self._parts.test, self._recipe.metric
+        found = self._last or self.ask(load(directory.bundle))
+        measured = found.scores(test.targets)
+        keep_scores(directory.bundle, measured, found)
+        scores = {name: measured[name] for name in (metric, *measured)}
+        listed = ", ".join(f"{name} {score}" for name, score in scores.items())
+        directory.say(f"On {len(test):,} test examples: {listed}.")
+        shown: dict[str, Any] = {"hardest": show_hardest(test, found)}
+        if isinstance(found, Translations):
+            shown = {"shown": show_translations([*map(str, test.inputs)], test.targets, found.found)}
+        return {
+            "scores": {name: score.value for name, score in scores.items()},
+            "margins": {name: score.margin for name, score in scores.items() if score.margin is not None},
+            "signatures": {name: score.signature for name, score in scores.items() if score.signature},
+            "num_beams": self._recipe.evaluation.num_beams,
+            **found.details(test.targets),
+            **shown,
+            "pictures": draw_pictures(found, test.targets, directory.path),
+        }
+
+
+def keep_scores(path: Path, scores: Mapping[str, Score], found: Answers) -> None:
+    """Write scores into a bundle's manifest, and the thresholds that the answers were chosen by, if they were."""
     manifest = Bundle.open(path).manifest
     manifest.metrics = {**manifest.metrics, **{name: score.value for name, score in scores.items()}}
+    if isinstance(found, LabelSets) and found.thresholds is not None:
+        manifest.thresholds = found.thresholds.tolist()
     write(path / MANIFEST_FILE, manifest.model_dump_json(indent=1, exclude_none=True) + "\n")

@@ -167,20 +167,10 @@ def _export(
 ) -> dict[str, Any]:
     """Make the bundle, and return what was measured on it."""
     from kzoo.export import to_bundle
-    from kzoo.recipes.evaluation import answers, keep_scores, measure
-    from kzoo.recipes.showing import show_translations
-    from kzoo.runtime import load
+    from kzoo.recipes.evaluation import Examiner
 
     wanted = recipe.export
-    beams = recipe.evaluation.num_beams
-    options = {"batch_size": recipe.training.batch_size, **({"num_beams": beams} if beams else {})}
-    found: list[list[str]] = []
-
-    def metric(pipeline: Any) -> float:
-        found.append(answers(pipeline, parts.test.inputs, **options))
-        scores = measure(recipe.task, found[-1], parts.test.targets, language=language, resamples=0)
-        return scores[recipe.metric].value
-
+    examiner = Examiner(recipe, parts, language)
     report = to_bundle(
         model,
         directory.bundle,
@@ -188,30 +178,12 @@ def _export(
         tolerance=wanted.tolerance,
         dtype=wanted.dtype,
         calibration=list(parts.train.inputs[:_CALIBRATION]) if wanted.dtype == "int8_static" else None,
-        metric=metric if wanted.dtype != "float32" else None,
+        metric=examiner if wanted.dtype != "float32" else None,
         max_drop=wanted.max_drop,
         progress=directory.log,
     )
     directory.say(f"Exported: {report}")
-    said = found[-1] if found else answers(load(directory.bundle), parts.test.inputs, **options)
-    measured = measure(recipe.task, said, parts.test.targets, language=language)
-    keep_scores(directory.bundle, measured)
-    scores = {name: measured[name] for name in (recipe.metric, *measured)}
-    listed = ", ".join(f"{name} {score}" for name, score in scores.items())
-    directory.say(f"On {len(parts.test):,} test examples: {listed}.")
-    seq2seq = recipe.task == "seq2seq"
-    return {
-        **(
-            {"shown": show_translations([*map(str, parts.test.inputs)], parts.test.targets, said)}
-            if seq2seq
-            else {}
-        ),
-        "scores": {name: score.value for name, score in scores.items()},
-        "margins": {name: score.margin for name, score in scores.items()},
-        "signatures": {name: score.signature for name, score in scores.items() if score.signature},
-        "num_beams": beams,
-        "largest_difference": report.largest_difference,
-    }
+    return {**examiner.report(directory), "largest_difference": report.largest_difference}
 
 
 def _publish(recipe: Recipe, directory: RunDirectory, metrics: dict[str, Any], shelf: Path) -> None:
@@ -222,7 +194,8 @@ def _publish(recipe: Recipe, directory: RunDirectory, metrics: dict[str, Any], s
     with replacing(shelf / "bundle") as folder:
         for file in directory.bundle.iterdir():
             shutil.copyfile(file, folder / file.name)
-    write(shelf / directory.curve.name, directory.curve.read_bytes())
+    for name in (directory.curve.name, *metrics["pictures"]):
+        write(shelf / name, (directory.path / name).read_bytes())
     write(shelf / "README.md", card(recipe, metrics, record["data"], record["environment"]))
 
 

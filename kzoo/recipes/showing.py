@@ -1,11 +1,23 @@
-"""Translations for the card: a few as they come, and those that went worst."""
+"""Examples for the card: those that went worst, and translations as they come."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from kzoo.data import Examples
+from kzoo.recipes.answers import Answers, WordLabels
+
 _COUNT = 5
+_HARDEST = 10
+# Most characters of a text that is shown.
+_LONGEST = 240
+# What Markdown would take for more than a character, outside the beginning of a line.
+_MEANS_MORE = re.compile(r"([\\`*_{}\[\]<>#|~&@$:])")
 
 
 def show_translations(
@@ -43,10 +55,10 @@ def as_tables(shown: dict[str, list[dict[str, Any]]]) -> str:
     """Return both as sections of a card, in Markdown."""
 
     def table(rows: list[dict[str, Any]]) -> str:
-        cells = [[row["source"], row["reference"], row["translation"], f"{row['chrf']:.0f}"] for row in rows]
-        lines = [["source", "reference", "translation", "chrF"], ["---"] * 3 + ["---:"], *cells]
-        return "\n".join(
-            f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+        return markdown_table(
+            ("source", "reference", "translation", "chrF"),
+            [(row["source"], row["reference"], row["translation"], f"{row['chrf']:.0f}") for row in rows],
+            numbers=1,
         )
 
     return (
@@ -54,3 +66,83 @@ def as_tables(shown: dict[str, list[dict[str, Any]]]) -> str:
         "\n## Known failures\n\nThe test sentences whose translations have least in common with their references, "
         f"by chrF.\n\n{table(shown['failures'])}\n"
     )
+
+
+def show_hardest(examples: Examples, found: Answers, count: int = _HARDEST) -> list[dict[str, Any]]:
+    """Return the examples whose answers are most wrong, the worst first.
+
+    Args:
+        examples: inputs, and what should have come out.
+        found: the answers to them.
+        count: most of them.
+
+    Returns:
+        For each `input`, `expected`, `found`, and `loss`, by which they are ranked.
+    """
+    losses = found.losses(examples.targets)
+    if losses is None:
+        return []
+    words = isinstance(found, WordLabels)
+    rows = []
+    for place in np.argsort(-losses, kind="stable")[:count].tolist():
+        text = _described(examples.inputs[place], place)
+        right, answer = examples.targets[place], found.found[place]
+        if words:
+            right, answer = _where_they_differ(text, right, answer)
+        rows.append(
+            {"input": text, "expected": right, "found": answer, "loss": round(float(losses[place]), 4)}
+        )
+    return rows
+
+
+def hardest_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return hardest examples as a section of a card, in Markdown; nothing of none."""
+    if not rows:
+        return ""
+    cells = [
+        (row["input"], _plain(row["expected"]), _plain(row["found"]), f"{row['loss']:.2f}") for row in rows
+    ]
+    table = markdown_table(("input", "expected", "found", "loss"), cells, numbers=1)
+    return f"\n## Hardest examples\n\nThe test examples with the largest loss.\n\n{table}\n"
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0) -> str:
+    """Return a table in Markdown, whose last columns are numbers; the cells mean nothing but their characters."""
+    texts = len(head) - numbers
+    lines = [head, ["---"] * texts + ["---:"] * numbers, *([cell(each) for each in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(text: str) -> str:
+    r"""Return a text as a cell of a table in Markdown: one line, not too long, nothing in it a command.
+
+    Example:
+        >>> print(cell("*Win* <b>$9</b>\nat www.example.com"))
+        \*Win\* \<b\>\$9\</b\> at www\.example.com
+    """
+    line = " ".join(text.split())
+    if len(line) > _LONGEST:
+        line = f"{line[:_LONGEST].rstrip()} …"
+    return _MEANS_MORE.sub(r"\\\1", line).replace("www.", r"www\.")
+
+
+def _described(given: Any, place: int) -> str:
+    """Return an input in words; of an image its file's name and folder, or its number."""
+    if isinstance(given, np.ndarray):
+        return f"image {place}"
+    if isinstance(given, Path):
+        return f"{given.parent.name}/{given.name}"
+    return " / ".join(given) if isinstance(given, tuple) else str(given)
+
+
+def _where_they_differ(text: str, right: Sequence[str], answer: Sequence[str]) -> tuple[list[str], list[str]]:
+    places = [place for place, pair in enumerate(zip(right, answer, strict=True)) if len(set(pair)) > 1]
+    words = re.findall(r"\S+", text)
+    sides = ([f"{words[place]} {side[place]}" for place in places] for side in (right, answer))
+    return tuple(sides)  # type: ignore[return-value] # two, for two
+
+
+def _plain(answer: Any) -> str:
+    if isinstance(answer, list):
+        return ", ".join(answer) or "none"
+    return f"{answer:.2f}" if isinstance(answer, float) else str(answer)

@@ -67,7 +67,8 @@ class Manifest(BaseModel):
     """The contents of `manifest.json`.
 
     `graphs` is keyed by role: `model`, or `encoder` and `decoder`. `files` records every other file in the
-    bundle. `metrics` holds what was measured at export (largest difference to Keras, task scores).
+    bundle. `thresholds` are the least scores of the labels that are given, in the order of `labels`, where there may
+    be any number of them. `metrics` holds what was measured at export (largest difference to Keras, task scores).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -77,6 +78,7 @@ class Manifest(BaseModel):
     task: str
     graphs: dict[str, GraphSpec]
     labels: list[str] | None = None
+    thresholds: list[Annotated[float, Field(ge=0, le=1)]] | None = None
     text: TextPreprocessing | None = None
     image: ImagePreprocessing | None = None
     generation: GenerationDefaults | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ class Classification(_Prediction):
     """One class for each text, pair of texts, or image."""
 
     outputs = {"model": ("logits",)}
+    # Whether the probabilities of the classes add up to 1.
+    exclusive: ClassVar[bool] = True
 
     def __call__(self, inputs: Any, *, top_k: int | None = None, batch_size: int = 32) -> Any:
         """Find the most probable class of each input.
@@ -46,22 +48,41 @@ class Classification(_Prediction):
         """
 
         def compute(batch: Batch) -> list[Any]:
-            logits = self._run(batch.feeds)["logits"].astype(np.float64)
-            weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
-            ranked = self._rank(weights / weights.sum(axis=-1, keepdims=True), top_k or 1)
+            ranked = self._rank(self._probabilities(batch), top_k or 1)
             return ranked if top_k else [best for (best,) in ranked]
 
         _check_top_k(top_k)
         return self._in_batches(self.reader, inputs, batch_size, compute)
 
+    def probabilities(self, inputs: Any, *, batch_size: int = 32) -> np.ndarray:
+        """Compute the probability of every class for each input.
+
+        Args:
+            inputs: as for a call.
+            batch_size: inputs run together; more is faster and takes more memory.
+
+        Returns:
+            float64 (n, classes), the classes in the order of the manifest's `labels`; (classes,) for a bare input.
+
+        Raises:
+            KzooError: as for a call.
+        """
+
+        def compute(batch: Batch) -> list[np.ndarray]:
+            return list(self._probabilities(batch))
+
+        return np.asarray(self._in_batches(self.reader, inputs, batch_size, compute))
+
+    def _probabilities(self, batch: Batch) -> np.ndarray:
+        return probabilities(self.logits(batch.feeds), self.exclusive)
+
+    def logits(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the graph's logits, float64 (batch, classes), of what it takes by name."""
+        return self._run(feeds)["logits"].astype(np.float64)
+
     def _rank(self, scores: np.ndarray, top_k: int | None) -> list[list[dict[str, Any]]]:
         """Return the best labels of each row of scores (batch, classes)."""
-        labels = self.manifest.labels or [f"LABEL_{index}" for index in range(scores.shape[1])]
-        if len(labels) != scores.shape[1]:
-            raise BundleError(
-                f"{self._bundle.folder}: the graph has {scores.shape[1]} classes and the manifest "
-                f"{len(labels)} labels. Export the bundle again."
-            )
+        labels = self.class_names(scores.shape[1])
         order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
         return [
             [{"label": labels[index], "score": float(row[index])} for index in best]
@@ -72,14 +93,27 @@ class Classification(_Prediction):
 class MultiLabel(Classification):
     """Any number of labels for each input."""
 
+    exclusive = False
+
+    def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]):
+        super().__init__(bundle, sessions)
+        labels, thresholds = self.manifest.labels or [], self.manifest.thresholds
+        if thresholds is not None and len(thresholds) != len(labels):
+            raise BundleError(
+                f"{bundle.folder}: the manifest has {len(labels)} labels and {len(thresholds)} thresholds. "
+                "Export the bundle again."
+            )
+        self._thresholds = dict(zip(labels, thresholds or (), strict=False))
+
     def __call__(
-        self, inputs: Any, *, threshold: float = 0.5, top_k: int | None = None, batch_size: int = 32
+        self, inputs: Any, *, threshold: float | None = None, top_k: int | None = None, batch_size: int = 32
     ) -> Any:
         """Find the labels of each input.
 
         Args:
             inputs: a text, a pair of texts as a 2-tuple, an image, or a list of these.
-            threshold: the least score, from 0 to 1, of a label that is given.
+            threshold: the least score, from 0 to 1, of a label that is given; that of the manifest for each label
+                unless given, or 0.5.
             top_k: give at most this many labels.
             batch_size: inputs run together; more is faster and takes more memory.
 
@@ -91,10 +125,14 @@ class MultiLabel(Classification):
             KzooError: if an input is of the wrong kind, or the list is empty.
         """
 
+        def least(label: str) -> float:
+            return self._thresholds.get(label, 0.5) if threshold is None else threshold
+
         def compute(batch: Batch) -> list[Any]:
-            logits = self._run(batch.feeds)["logits"].astype(np.float64)
-            ranked = self._rank(0.5 + 0.5 * np.tanh(0.5 * logits), top_k)  # the sigmoid that cannot overflow
-            return [[entry for entry in entries if entry["score"] >= threshold] for entries in ranked]
+            return [
+                [entry for entry in entries if entry["score"] >= least(entry["label"])][:top_k]
+                for entries in self._rank(self._probabilities(batch), None)
+            ]
 
         _check_top_k(top_k)
         return self._in_batches(self.reader, inputs, batch_size, compute)
@@ -162,6 +200,14 @@ class Features(_Prediction):
             return rows
 
         return self._in_batches(self.reader, inputs, batch_size, compute)
+
+
+def probabilities(logits: np.ndarray, exclusive: bool) -> np.ndarray:
+    """Return the classes' probabilities of logits (batch, classes), which add up to 1 if they are exclusive."""
+    if not exclusive:
+        return 0.5 + 0.5 * np.tanh(0.5 * logits)  # the sigmoid that cannot overflow
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
 
 
 def _check_top_k(top_k: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,11 +13,7 @@ from kzoo.runtime.bundle import Bundle
 from kzoo.runtime.inputs import Batch, TextReader
 from kzoo.runtime.pipeline import Pipeline
 from kzoo.runtime.session import Session
-
-# What stands for no span at all among the labels of tokens, and what labels begin with that say where in a span a
-# token stands: B-PER begins one, I-PER goes on; S, L, E and U are those of richer schemes.
-_OUTSIDE = "O"
-_BEGINS, _GOES_ON = frozenset("BSU"), frozenset("ILE")
+from kzoo.runtime.spans import OUTSIDE, label_spans
 
 
 class _Word(NamedTuple):
@@ -63,18 +60,46 @@ class TokenClassification(_TextTask):
 
         def compute(batch: Batch) -> list[Any]:
             scores = _softmax(self._run(batch.feeds)["logits"])
-            labels = self.manifest.labels or [f"LABEL_{index}" for index in range(scores.shape[2])]
-            if len(labels) != scores.shape[2]:
-                raise BundleError(
-                    f"{self._bundle.folder}: the graph has {scores.shape[2]} classes and the manifest "
-                    f"{len(labels)} labels. Export the bundle again."
-                )
+            labels = self.class_names(scores.shape[2])
             return [
-                [_result(text, *span) for span in _spans(_words(batch, row, labels, scores[row]), labels)]
+                [
+                    _result(text, *span)
+                    for span in _spans(list(_words(batch, row, labels, scores[row])), labels)
+                ]
                 for row, text in enumerate(batch.items)
             ]
 
         return self._in_batches(self.reader, inputs, batch_size, compute)
+
+    def word_labels(self, texts: Any, *, batch_size: int = 32) -> Any:
+        """Find the label of every word between blanks, as training data has them.
+
+        Args:
+            texts: a text or a list of texts.
+            batch_size: texts run together; more is faster and takes more memory.
+
+        Returns:
+            For each text a label a word, that of the word's first token; `O` of words that were cut off.
+
+        Raises:
+            KzooError: as for a call.
+        """
+
+        def compute(batch: Batch) -> list[list[str]]:
+            logits = self._run(batch.feeds)["logits"]
+            best, labels = logits.argmax(axis=2), self.class_names(logits.shape[2])
+            offsets, parts = _origins(batch)
+            found = []
+            for row, text in enumerate(batch.items):
+                own = np.flatnonzero(parts[row] == 0)
+                firsts = (
+                    own[(offsets[row, own, 1] > word.start()) & (offsets[row, own, 0] < word.end())][:1]
+                    for word in re.finditer(r"\S+", text)
+                )
+                found.append([labels[best[row, first[0]]] if len(first) else OUTSIDE for first in firsts])
+            return found
+
+        return self._in_batches(self.reader, texts, batch_size, compute)
 
 
 class ReplacedTokens(_TextTask):
@@ -320,24 +345,8 @@ def _words(batch: Batch, row: int, labels: Sequence[str], scores: np.ndarray) ->
             yield _Word(start, end, labels[best], float(scores[group[0], best]))
 
 
-def _spans(words: Iterator[_Word], labels: Sequence[str]) -> Iterator[tuple[int, int, str, float]]:
+def _spans(words: Sequence[_Word], labels: Sequence[str]) -> Iterator[tuple[int, int, str, float]]:
     """Join neighbouring words of one kind; see `TokenClassification`."""
-    joins = _OUTSIDE in labels
-    span: list[_Word] = []
-    kind = ""
-
-    def joined() -> tuple[int, int, str, float]:
-        return span[0].start, span[-1].end, kind, sum(word.score for word in span) / len(span)
-
-    for word in words:
-        prefix, dash, rest = word.label.partition("-")
-        tagged = bool(dash) and prefix in _BEGINS | _GOES_ON
-        word_kind = rest if tagged else word.label
-        goes_on = prefix in _GOES_ON if tagged else joins
-        if span and not (goes_on and word_kind == kind):
-            yield joined()
-            span = []
-        if word.label != _OUTSIDE:
-            span, kind = [*span, word], word_kind
-    if span:
-        yield joined()
+    for first, end, kind in label_spans([word.label for word in words], labels):
+        span = words[first:end]
+        yield span[0].start, span[-1].end, kind, sum(word.score for word in span) / len(span)

@@ -130,7 +130,11 @@ def test_of_two_classifiers_the_better_one_is_found_out():
     right = rng.choice(["a", "b", "c"], 500)
     good, bad, other = (list(answered(rng, right, share)) for share in (0.9, 0.7, 0.9))
     pairs = compare_classes(bad, good, list(right))
-    assert {name: pair.p_value < 0.01 for name, pair in pairs.items()} == {"accuracy": True, "macro_f1": True}
+    assert {name: pair.p_value < 0.01 for name, pair in pairs.items()} == {
+        "accuracy": True,
+        "macro_f1": True,
+        "micro_f1": True,
+    }
     assert pairs["accuracy"].second.value == class_scores(good, list(right))["accuracy"].value
     assert all(pair.p_value > 0.05 for pair in compare_classes(other, good, list(right)).values())
     assert {pair.p_value for pair in compare_classes(good, good, list(right)).values()} == {1.0}

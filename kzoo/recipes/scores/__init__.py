@@ -1,0 +1,55 @@
+"""Scores of what models answer, each with what it takes to know how much of it is chance."""
+
+from kzoo.recipes.scores.classes import (
+    F1_OF,
+    class_scores,
+    class_table,
+    compare_classes,
+    compare_label_sets,
+    confusion,
+    indicators,
+    label_scores,
+    label_table,
+)
+from kzoo.recipes.scores.numbers import compare_numbers, number_scores, ranks
+from kzoo.recipes.scores.probabilities import (
+    Bin,
+    calibration,
+    confidences,
+    probability_scores,
+    ranking_scores,
+)
+from kzoo.recipes.scores.resampling import RESAMPLES, Pair, Score
+from kzoo.recipes.scores.spans import compare_spans, span_scores, span_table
+from kzoo.recipes.scores.thresholds import tune_thresholds
+from kzoo.recipes.scores.translations import MOSES_BLEU, compare_translations, translation_scores
+
+__all__ = [
+    "F1_OF",
+    "MOSES_BLEU",
+    "RESAMPLES",
+    "Bin",
+    "Pair",
+    "Score",
+    "calibration",
+    "class_scores",
+    "class_table",
+    "compare_classes",
+    "compare_label_sets",
+    "compare_numbers",
+    "compare_spans",
+    "compare_translations",
+    "confidences",
+    "confusion",
+    "indicators",
+    "label_scores",
+    "label_table",
+    "number_scores",
+    "probability_scores",
+    "ranking_scores",
+    "ranks",
+    "span_scores",
+    "span_table",
+    "translation_scores",
+    "tune_thresholds",
+]
