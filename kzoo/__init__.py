@@ -11,13 +11,25 @@ from typing import TYPE_CHECKING, Any
 from kzoo.errors import KzooError
 
 if TYPE_CHECKING:
-    from kzoo import apps, data, export, layers, models, recipes, runtime, text, training, vision
+    from kzoo import apps, data, explanation, export, layers, models, recipes, runtime, text, training, vision
     from kzoo.runtime import load
 
 __version__ = "0.1.0"
 
 _MODULES = frozenset(
-    {"apps", "data", "export", "layers", "models", "recipes", "runtime", "text", "training", "vision"}
+    {
+        "apps",
+        "data",
+        "explanation",
+        "export",
+        "layers",
+        "models",
+        "recipes",
+        "runtime",
+        "text",
+        "training",
+        "vision",
+    }
 )
 
 __all__ = [
@@ -25,6 +37,7 @@ __all__ = [
     "__version__",
     "apps",
     "data",
+    "explanation",
     "export",
     "layers",
     "load",

@@ -2,7 +2,7 @@
 
 from kzoo.layers.activations import ACTIVATIONS, activation
 from kzoo.layers.attention import Attention, KeyValueCache, record_attention
-from kzoo.layers.embeddings import TokenEmbedding
+from kzoo.layers.embeddings import TokenEmbedding, scale_embeddings
 from kzoo.layers.feed_forward import FeedForward
 from kzoo.layers.interpolation import resize_positions
 from kzoo.layers.masks import causal_bias, combine_biases, padding_bias
@@ -40,6 +40,7 @@ __all__ = [
     "resize_positions",
     "rotary_rotation",
     "rotate",
+    "scale_embeddings",
     "sinusoids",
     "token_positions",
 ]

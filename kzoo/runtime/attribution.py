@@ -9,10 +9,9 @@ import numpy as np
 
 from kzoo.text import Encoding, Text
 
-# Points on the way from the baseline, each with its share of the whole: Gauss and Legendre's, which are exact for
-# polynomials up to the 63rd degree, so that a few do what takes hundreds at equal distances.
+# Gauss and Legendre's points between -1 and 1, each with its share of the whole, which is 2: exact for polynomials up
+# to the 63rd degree, so that a few do what takes hundreds at equal distances.
 _NODES, _SHARES = np.polynomial.legendre.leggauss(32)
-POINTS, SHARES = (_NODES + 1) / 2, _SHARES / 2
 
 
 class Word(NamedTuple):
@@ -129,7 +128,9 @@ def rollout(attention: np.ndarray) -> np.ndarray:
     return reached
 
 
-def integrate(slopes: Callable[[np.ndarray], np.ndarray], length: int, moved: Sequence[int]) -> np.ndarray:
+def integrate(
+    slopes: Callable[[np.ndarray], np.ndarray], length: int, moved: Sequence[int], edges: Sequence[float]
+) -> np.ndarray:
     """Integrate gradients along the straight line from the baseline to a text (Sundararajan et al., 2017).
 
     The baseline has zeros in place of the embeddings of the tokens that are `moved`. On the way each of these is
@@ -140,13 +141,17 @@ def integrate(slopes: Callable[[np.ndarray], np.ndarray], length: int, moved: Se
         slopes: takes scales (points, length) and returns the derivatives by them.
         length: the number of tokens.
         moved: places of the tokens that the text consists of; special tokens stay as they are.
+        edges: where the line is cut, from 0 to 1; each part has 32 points.
 
     Returns:
         float64 (length,), 0 for tokens that stay.
     """
-    scale = np.ones((len(POINTS), length), np.float32)
-    scale[:, list(moved)] = POINTS[:, None]
-    total = SHARES @ slopes(scale).astype(np.float64)
+    starts, widths = np.asarray(edges[:-1])[:, None], np.diff(edges)[:, None]
+    points = (starts + widths * (_NODES + 1) / 2).ravel()
+    shares = (widths * _SHARES / 2).ravel()
+    scale = np.ones((len(points), length), np.float32)
+    scale[:, list(moved)] = points[:, None]
+    total = shares @ slopes(scale).astype(np.float64)
     weights = np.zeros(length)
     weights[list(moved)] = total[list(moved)]
     return weights

@@ -12,12 +12,17 @@ from kzoo.errors import KzooError, did_you_mean
 from kzoo.runtime.attribution import Word, integrate, log_odds, rollout, without_each, words_of
 from kzoo.runtime.inputs import TextReader, warn_of_cuts
 from kzoo.runtime.pipeline import Pipeline
-from kzoo.runtime.prediction import Classification, probabilities
+from kzoo.runtime.prediction import probabilities
 from kzoo.text import Text
 
 OCCLUSION = "occlusion"
 ROLLOUT = "rollout"
 INTEGRATED_GRADIENTS = "integrated_gradients"
+
+# Tasks whose outputs are explained, and whether the probabilities of their classes add up to 1.
+EXCLUSIVE = {"classification": True, "multilabel": False, "next_sentence": True, "regression": False}
+# What is explained where there are no classes but a number.
+NUMBER = "score"
 
 Feeds = Mapping[str, np.ndarray]
 
@@ -29,12 +34,13 @@ class Explanation:
     Attributes:
         text: the text, or pair of texts.
         words: its words, in order, each with its place in the text; what the model had to cut off is not there.
-        weights: float64 (words,). By occlusion, by how much the logarithm of the label's odds falls without the word;
+        weights: float64 (words,). By occlusion, by how much the logarithm of the label's odds (or the model's number)
+            falls without the word;
             by integrated gradients, the word's share of how far that is above the odds of a text without words; both
             are below 0 where the word speaks against the label. By rollout, what part of the attention that
             reaches the label comes from the word, whatever the label.
-        label: what is explained.
-        score: the label's probability.
+        label: what is explained; `"score"` for a model of numbers.
+        score: the label's probability, or the number that a model of numbers gives.
         method: how the weights were found.
         completeness_error: by integrated gradients, how far the weights' sum is from what they are shares of; None
             by the other methods.
@@ -68,7 +74,7 @@ class Explainable(Protocol):
     """A classifier of texts, in Keras or out of it, as explanations see it."""
 
     reader: TextReader
-    exclusive: bool
+    task: str
 
     def methods(self) -> tuple[str, ...]:
         """Return the methods that can explain it, the best first."""
@@ -91,7 +97,7 @@ class Explainable(Protocol):
 
 def methods(pipeline: Pipeline) -> tuple[str, ...]:
     """Return the methods that can explain what a bundle gives, the best first; none if it classifies no texts."""
-    if not isinstance(pipeline, Classification) or not isinstance(pipeline.reader, TextReader):
+    if pipeline.task not in EXCLUSIVE or not isinstance(pipeline.reader, TextReader):
         return ()
     return (OCCLUSION,)
 
@@ -142,11 +148,12 @@ def explain_with(
     words, groups = zip(*found, strict=True)
 
     logits = model.logits(batch.feeds)
-    names = model.class_names(logits.shape[1])
+    is_number = model.task == "regression"
+    names = [NUMBER] if is_number else model.class_names(logits.shape[1])
     column = int(logits[0].argmax()) if label is None else _column(label, names)
-    score = float(probabilities(logits, model.exclusive)[0, column])
+    scores = logits if is_number else probabilities(logits, EXCLUSIVE[model.task])
     weights, error = _METHODS[method](model, batch.feeds, groups, column)
-    return Explanation(text, words, weights, names[column], score, method, error)
+    return Explanation(text, words, weights, names[column], float(scores[0, column]), method, error)
 
 
 def _column(label: str, names: list[str]) -> int:
@@ -159,7 +166,7 @@ def _by_occlusion(
     model: Explainable, feeds: Feeds, groups: Sequence[list[int]], column: int
 ) -> tuple[np.ndarray, None]:
     def odds(some: Feeds) -> np.ndarray:
-        return log_odds(model.logits(some), column, model.exclusive)
+        return log_odds(model.logits(some), column, EXCLUSIVE[model.task])
 
     without = [odds(batch) for batch in without_each(feeds, groups, model.reader.tokenizer.pad_id)]
     return odds(feeds) - np.concatenate(without), None
@@ -174,21 +181,41 @@ def _by_rollout(
     return np.asarray([reached[group].sum() for group in groups]), None
 
 
+# So that the backward pass of a long text does not take gigabytes.
+_TOKENS_AT_ONCE = 2048
+# How far the weights' sum may be from the difference that it should be, as a share of it, before the line is cut.
+_ERROR = 1e-3
+_MOST_CUTS = 5
+
+
 def _by_integrated_gradients(
     model: Explainable, feeds: Feeds, groups: Sequence[list[int]], column: int
 ) -> tuple[np.ndarray, float]:
     moved = sorted(place for group in groups for place in group)
     length = feeds["input_ids"].shape[1]
 
-    def run(scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        same = {name: np.repeat(array, len(scale), axis=0) for name, array in feeds.items()}
-        return model.slopes(same, scale, column)
+    rows = max(1, _TOKENS_AT_ONCE // length)
 
-    each = integrate(lambda scale: run(scale)[1], length, moved)
+    def run(scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        parts = []
+        for first in range(0, len(scale), rows):
+            some = scale[first : first + rows]
+            same = {name: np.repeat(array, len(some), axis=0) for name, array in feeds.items()}
+            parts.append(model.slopes(same, some, column))
+        logits, slopes = zip(*parts, strict=True)
+        return np.concatenate(logits), np.concatenate(slopes)
+
     ends = np.ones((2, length), np.float32)
     ends[0, moved] = 0
-    start, end = log_odds(run(ends)[0], column, model.exclusive)
-    return np.asarray([each[group].sum() for group in groups]), abs(float(each.sum() - (end - start)))
+    start, end = log_odds(run(ends)[0], column, EXCLUSIVE[model.task])
+    # Where norms divide embeddings by their size, most happens near 0, and is only met by a line cut finely there.
+    for cuts in range(_MOST_CUTS + 1):
+        edges = [0.0, *(4.0 ** (part - cuts) for part in range(cuts + 1))]
+        each = integrate(lambda scale: run(scale)[1], length, moved, edges)
+        error = abs(float(each.sum() - (end - start)))
+        if error <= _ERROR * max(1.0, abs(end - start)):
+            break
+    return np.asarray([each[group].sum() for group in groups]), error
 
 
 _METHODS = {
@@ -203,10 +230,12 @@ class _OfBundle:
 
     def __init__(self, pipeline: Any) -> None:
         self.reader = replace(pipeline.reader, offsets=True)
-        self.exclusive: bool = pipeline.exclusive
+        self.task: str = pipeline.task
         self.class_names = pipeline.class_names
-        self.logits = pipeline.logits
         self._pipeline = pipeline
 
     def methods(self) -> tuple[str, ...]:
         return methods(self._pipeline)
+
+    def logits(self, feeds: Feeds) -> np.ndarray:
+        return self._pipeline._run(feeds)["logits"].astype(np.float64)

@@ -1,0 +1,71 @@
+"""How fast a label's odds grow with the embedding of each token, on any backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from kzoo.layers import scale_embeddings
+from kzoo.models import TransformerModel
+from kzoo.runtime.explanation import EXCLUSIVE
+
+
+def slopes(model: TransformerModel, inputs: dict[str, Any], scale: Any, label: Any) -> dict[str, Any]:
+    """Return the logits of a batch, and the derivatives of its labels' log odds by the tokens' scale.
+
+    Args:
+        model: a classifier of texts.
+        inputs: what it is called on, tensors by name.
+        scale: float32 (batch, length), what the embedding of each token is multiplied by.
+        label: int (batch,), the class whose odds are meant.
+
+    Returns:
+        `logits` (batch, classes) and `slopes` (batch, length), tensors.
+    """
+
+    def total(scale: Any) -> tuple[Any, Any]:
+        with scale_embeddings(model.backbone.token_embedding, scale):
+            logits = model(inputs, training=False)["logits"]
+        # A row's odds depend on no other row's scale, so that one sum serves all rows.
+        return ops.sum(_log_odds(logits, label, EXCLUSIVE[model.task])), logits
+
+    derivative, logits = _derivative(total, scale)
+    return {"logits": logits, "slopes": derivative}
+
+
+def _log_odds(logits: Any, label: Any, exclusive: bool) -> Any:
+    """Return what `kzoo.runtime.attribution.log_odds` does, of each row's own label."""
+    own = ops.one_hot(label, logits.shape[1], dtype="float32")
+    chosen = ops.sum(logits * own, axis=1)
+    if not exclusive or logits.shape[1] == 1:
+        return chosen
+    others = logits - 1e9 * own
+    largest = ops.stop_gradient(ops.max(others, axis=1, keepdims=True))
+    return chosen - ops.log(ops.sum(ops.exp(others - largest), axis=1)) - largest[:, 0]
+
+
+def _derivative(function: Callable[[Any], tuple[Any, Any]], x: Any) -> tuple[Any, Any]:
+    """Return the derivative by `x` of a function's first result, and its second."""
+    # Keras has no gradients of its own, only the trainers that each backend brings.
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.convert_to_tensor(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value, more = function(x)
+        return tape.gradient(value, x), more
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.grad(function, has_aux=True)(ops.convert_to_tensor(x))
+    import torch
+
+    with torch.enable_grad():
+        x = ops.convert_to_tensor(x).detach().requires_grad_()
+        value, more = function(x)
+        (derivative,) = torch.autograd.grad(value, x)
+    return derivative, more.detach()
