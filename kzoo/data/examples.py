@@ -6,7 +6,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ class Examples:
         targets: names of classes; lists of them, for several classes and for a tag a word; numbers; or target texts.
     """
 
-    inputs: Sequence[str] | Sequence[tuple[str, str]] | Sequence[Path] | np.ndarray
+    inputs: Sequence[Any] | np.ndarray
     targets: list[Any]
 
     def __len__(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from kzoo.data import locate
 from kzoo.errors import KzooError
@@ -29,7 +30,7 @@ def back_translator(
 
     pipelines = []
     for name in bundles:
-        pipeline = load(locate(name, beside))
+        pipeline: Any = load(locate(name, beside))
         if pipeline.task != "seq2seq":
             raise KzooError(
                 f"text.augment.back_translation: '{name}' is for the task '{pipeline.task}'; it takes two bundles "
