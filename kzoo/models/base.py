@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -21,6 +22,7 @@ from kzoo.models.initialization import initialization
 from kzoo.models.tasks import TASKS, HeadOptions
 from kzoo.text import Tokenizer
 from kzoo.training import batches, default_learning_rate, default_optimizer, exclude_from_weight_decay
+from kzoo.training.lora import fine_tuning_state, restore_fine_tuning
 from kzoo.vision import ImagePreprocessing
 
 
@@ -90,7 +92,7 @@ class TransformerModel(keras.Model):
         self.tokenizer = tokenizer
         self.image_preprocessing = _check_preprocessing(image_preprocessing, backbone)
         self.build()
-        self._compile_defaults(total_steps=None)
+        self.compile_defaults()
 
     # Building, calling, saving.
 
@@ -112,12 +114,24 @@ class TransformerModel(keras.Model):
                 first array alone.
             training: whether dropout is on.
         """
+        return self.call_with_features(inputs, training)[0]
+
+    def call_with_features(
+        self, inputs: Any, training: bool = False, attention: bool = False
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what `call` returns, and the backbone's features on the way to it, `hidden_states` among them.
+
+        With `attention` these have a list `attention` too, the attention weights of every layer.
+        """
         if not isinstance(inputs, dict):
             inputs = {self.main_input: inputs}
-        features = self.backbone(inputs, training=training)
+        with record_attention() if attention else contextlib.nullcontext() as weights:
+            features = self.backbone(inputs, training=training)
         if self.head is None:
-            return {name: value for name, value in features.items() if not name.endswith("hidden_states")}
-        return self.head(features, attention_mask=inputs.get("attention_mask"), training=training)
+            outputs = {name: value for name, value in features.items() if not name.endswith("hidden_states")}
+        else:
+            outputs = self.head(features, attention_mask=inputs.get("attention_mask"), training=training)
+        return outputs, {**features, "attention": weights} if attention else features
 
     def signature(self) -> dict[str, InputSpec]:
         """Return the inputs by name, each with its shape and dtype."""
@@ -174,6 +188,7 @@ class TransformerModel(keras.Model):
             "max_length": self.max_length,
             "image_preprocessing": self.image_preprocessing and self.image_preprocessing.model_dump(),
             "name": self.name,
+            **fine_tuning_state(self),
         }
 
     @classmethod
@@ -181,7 +196,10 @@ class TransformerModel(keras.Model):
         """Build a model from `get_config`'s result."""
         config = dict(config)
         backbone = keras.saving.deserialize_keras_object(config.pop("backbone"), custom_objects)
-        return cls(backbone, **config)
+        adapters, frozen = config.pop("adapters", {}), config.pop("frozen", [])
+        model = cls(backbone, **config)
+        restore_fine_tuning(model, adapters, frozen)
+        return model
 
     def save_assets(self, directory: str) -> None:
         """Put the tokenizer into a `.keras` file."""
@@ -245,15 +263,21 @@ class TransformerModel(keras.Model):
 
     # Training.
 
-    def _compile_defaults(self, total_steps: int | None) -> None:
+    def compile_defaults(self, total_steps: int | None = None) -> None:
+        """Compile with AdamW, its rate going to 0 over so many steps, and the task's usual loss and metrics."""
         rate = default_learning_rate(self.backbone.config.hidden_dim)
         self._compile_for_task(default_optimizer(rate, total_steps))
 
     def _compile_for_task(self, optimizer: keras.optimizers.Optimizer) -> None:
-        task = TASKS[self.task]
-        self.compile(optimizer=optimizer, loss=task.loss(), metrics=task.metrics())
+        loss, metrics = self.objective()
+        self.compile(optimizer=optimizer, loss=loss, metrics=metrics)
         # A weak reference, which Keras does not take for a part of the model when it saves.
         self._default_optimizer = weakref.ref(optimizer)
+
+    def objective(self) -> tuple[Any, list[Any]]:
+        """Return the task's usual loss, and metrics of its own to be updated."""
+        task = TASKS[self.task]
+        return task.loss(), task.metrics()
 
     @property
     def _uses_default_compile(self) -> bool:
@@ -339,7 +363,7 @@ class TransformerModel(keras.Model):
         data = batches.encode(x, y, sample_weight, self._encoder, batch_size=batch_size, shuffle=shuffle)
         if self._uses_default_compile and initial_epoch == 0:
             steps = steps_per_epoch or batches.count(data.x, batch_size)
-            self._compile_defaults(steps * epochs if steps else None)
+            self.compile_defaults(steps * epochs if steps else None)
         return super().fit(
             x=data.x,
             y=data.y,

@@ -1,9 +1,14 @@
 """Training: default optimizer, objectives, and the batches that `fit` feeds on."""
 
+from kzoo.training.distillation import Distillation
+from kzoo.training.freezing import GradualUnfreezing, count_trainable, freeze, layer_depths, unfreeze
+from kzoo.training.imitation import map_layers
+from kzoo.training.lora import add_lora, merge_lora
 from kzoo.training.losses import SmoothedTokenLoss
 from kzoo.training.objectives import TokenAccuracy, token_loss
 from kzoo.training.optimizers import (
     InverseSquareRoot,
+    LayeredAdamW,
     cosine_schedule,
     default_learning_rate,
     default_optimizer,
@@ -14,18 +19,28 @@ from kzoo.training.pruning import Pruning, prune
 from kzoo.training.token_batches import Position, TokenBatches, compiles_each_shape
 
 __all__ = [
+    "Distillation",
+    "GradualUnfreezing",
     "InverseSquareRoot",
+    "LayeredAdamW",
     "Position",
     "Pruning",
     "SmoothedTokenLoss",
     "TokenAccuracy",
     "TokenBatches",
+    "add_lora",
     "compiles_each_shape",
     "cosine_schedule",
+    "count_trainable",
     "default_learning_rate",
     "default_optimizer",
     "exclude_from_weight_decay",
+    "freeze",
+    "layer_depths",
     "make_optimizer",
+    "map_layers",
+    "merge_lora",
     "prune",
     "token_loss",
+    "unfreeze",
 ]
