@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import os
 import pathlib
-import tempfile
 import warnings
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 from kzoo import __version__
+from kzoo.commands.explanation import explain
+from kzoo.commands.loading import import_models
 from kzoo.commands.prediction import predict
 from kzoo.commands.scoring import compare, evaluate
 from kzoo.commands.terminal import AsJson, BundlePath, Device, console, errors, print_json
@@ -70,7 +71,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List the models of the zoo: size, cost of an example, input, licence of the published weights, tasks."""
-    models = _models()
+    models = import_models()
     names = models.list_models(pattern)
     if not names:
         raise KzooError(f"No model matches '{pattern}'. `kzoo list` shows all.")
@@ -97,7 +98,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Draw a model's stack of blocks, with widths, parameters, shapes and FLOPs."""
-    _models()
+    import_models()
     from kzoo.models.drawing import draw
     from kzoo.models.summary import summarize
 
@@ -119,7 +120,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train, evaluate and export what a recipe says; a run that was stopped goes on."""
-    _models()
+    import_models()
     from kzoo import recipes
 
     result = recipes.run(
@@ -174,7 +175,7 @@ def export(
     """Export a trained model to verified ONNX."""
     if form != "triton" and (replace or model_version):
         raise KzooError("--model-version and --replace are for --format triton; a bundle is always replaced.")
-    _models()
+    import_models()
     from kzoo import export as exporter
 
     with errors.status("loading") as status:
@@ -267,7 +268,7 @@ def graph(
     typer.echo("\n\n".join(contents.draw(role) for role, contents in graphs.items()))
 
 
-for command in (predict, evaluate, compare):
+for command in (predict, explain, evaluate, compare):
     app.command()(command)
 
 
@@ -297,7 +298,7 @@ def demo(
     open_browser: Annotated[bool, typer.Option(help="Open a browser on the gallery.")] = True,
 ) -> None:
     """Train a small ViT on handwritten digits, export it, compare it with Keras, and show it on a page."""
-    _models()
+    import_models()
     from kzoo.recipes.demo import run_demo
 
     result = run_demo(console)
@@ -309,31 +310,8 @@ def demo(
         )
 
 
-def _models() -> Any:
-    """Import the zoo, and with it Keras and its backend, without the notes that backends print at the door.
-
-    They come from C++ before any log level holds, so they are caught at the file descriptor, and shown only if the
-    import fails.
-    """
-    with tempfile.TemporaryFile() as notes:
-        saved = os.dup(2)
-        os.dup2(notes.fileno(), 2)
-        try:
-            from kzoo import models
-        except KzooError:
-            raise
-        except BaseException:
-            notes.seek(0)
-            os.write(saved, notes.read())
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-    return models
-
-
 def _load_keras(path: pathlib.Path, task: str | None) -> keras.Model:
-    models = _models()
+    models = import_models()
     if path.is_dir():
         return models.from_pretrained(path, **({"task": task} if task else {}))
     if task is not None:

@@ -1,0 +1,71 @@
+"""`kzoo explain`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.bundles import write_image_classifier, write_text_classifier
+from tests.cli.commands import assert_mistake, kzoo_command
+
+TEXT = "the bank of the match of shares"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return write_text_classifier(tmp_path_factory.mktemp("bundles") / "topic")
+
+
+def test_a_bundle_explains_a_text(bundle, tmp_path):
+    result = kzoo_command("explain", bundle, TEXT, "--device", "cpu", "--output", tmp_path / "words.png")
+    assert result.exit_code == 0, result.stderr
+    head, _, *rows = result.stdout.splitlines()
+    assert head.startswith("Business 0.9") and head.endswith("by occlusion")
+    assert ["bank", "+3.0000"] in [row.split() for row in rows]
+    assert (tmp_path / "words.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_json(bundle):
+    result = kzoo_command("explain", bundle, "the bank", "a match", "--label", "Sports", "--json")
+    found = json.loads(result.stdout)
+    assert (found["label"], found["text"]) == ("Sports", ["the bank", "a match"])
+    assert [round(word["weight"]) for word in found["words"]] == [0, -3, 0, 3]
+
+
+@pytest.mark.slow
+def test_a_keras_model_explains_a_text(tmp_path):
+    import kzoo
+
+    tokenizer = kzoo.text.Tokenizer.train(["a dog runs", "a cat sleeps"] * 3, vocab_size=100)
+    model = kzoo.models.bert_tiny(
+        labels=["dogs", "cats"], tokenizer=tokenizer, vocab_size=100, hidden_dim=8, intermediate_dim=8
+    )
+    model.save(tmp_path / "pets.keras")
+    result = kzoo_command("explain", tmp_path / "pets.keras", "a dog sleeps", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    expected = kzoo.explanation.explain(model, "a dog sleeps")
+    assert found["method"] == "integrated_gradients" and found["completeness_error"] < 1e-3
+    assert [word["weight"] for word in found["words"]] == pytest.approx(expected.weights.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((TEXT, "--method", "gradients"), ["no method 'gradients'", "occlusion"]),
+        ((TEXT, "--label", "Sport"), ["Did you mean 'Sports'"]),
+        ((TEXT, "--output", "words.svg"), ["words.svg", ".png"]),
+        (("a", "b", "c"), ["3 texts"]),
+        (("",), ["no words"]),
+    ],
+)
+def test_mistakes(bundle, arguments, words):
+    assert_mistake(kzoo_command("explain", bundle, *arguments), *words)
+
+
+def test_what_explains_nothing(tmp_path):
+    shade = write_image_classifier(tmp_path / "shade")
+    assert_mistake(kzoo_command("explain", shade, TEXT), "only labels of texts")
+    assert_mistake(kzoo_command("explain", tmp_path / "none", TEXT), "no bundle folder")
+    assert_mistake(kzoo_command("explain", tmp_path / "none.keras", TEXT), "none.keras")
