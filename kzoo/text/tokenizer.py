@@ -227,12 +227,17 @@ class Tokenizer:
     @cached_property
     def vocab_size(self) -> int:
         """Number of entries, special tokens included; every id is below it."""
-        return 1 + max(self._backend.get_vocab(with_added_tokens=True).values())
+        return 1 + max(self.vocabulary.values())
+
+    @cached_property
+    def vocabulary(self) -> dict[str, int]:
+        """The ids by entry, special tokens included."""
+        return self._backend.get_vocab(with_added_tokens=True)
 
     @cached_property
     def languages(self) -> tuple[str, ...]:
         """What the vocabulary has language codes for, such as `"fr"` for the token `>>fr<<`, in order."""
-        found = (_LANGUAGE.fullmatch(token) for token in self._backend.get_vocab(with_added_tokens=True))
+        found = (_LANGUAGE.fullmatch(token) for token in self.vocabulary)
         return tuple(sorted(match[1] for match in found if match))
 
     def token_id(self, token: str) -> int | None:

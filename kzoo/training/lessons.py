@@ -1,0 +1,125 @@
+"""What a student learns from: examples, labels where there are any, and what the teacher makes of all of them."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from kzoo.errors import KzooError
+from kzoo.training import batches
+from kzoo.training.teachers import BundleTeacher, KerasTeacher, Teacher, TeacherOutputs, Wanted
+
+
+class TeacherShape(NamedTuple):
+    """What a student must know of its teacher beforehand; None where the teacher has none, or does not show it."""
+
+    num_layers: int | None = None
+    num_heads: int | None = None
+    hidden_dim: int | None = None
+    embedding_dim: int | None = None
+
+    @classmethod
+    def of(cls, teacher: Any) -> TeacherShape:
+        """Return the shape of a kzoo model, or of a pipeline."""
+        if isinstance(teacher, keras.Model):
+            config = teacher.backbone.config
+            return cls(
+                len(teacher.backbone.all_blocks()), config.num_heads, config.hidden_dim, config.hidden_dim
+            )
+        outputs = {spec.name: spec.shape for spec in teacher.manifest.graphs["model"].outputs}
+        width = outputs.get("embedding", [None])[-1]
+        return cls(embedding_dim=width if isinstance(width, int) else None)
+
+
+class Lesson:
+    """What Keras is to know nothing of: the teacher, its outputs on disk, and the texts without labels."""
+
+    def __init__(
+        self, student: Any, teacher: Any, shape: TeacherShape, unlabelled: Any, cache: str | Path | None
+    ) -> None:
+        self.student, self.teacher, self.shape, self.unlabelled = student, teacher, shape, unlabelled
+        self.temporary = tempfile.TemporaryDirectory(prefix="kzoo-teacher-") if cache is None else None
+        self.folder = Path(cache if self.temporary is None else self.temporary.name)
+        if (
+            isinstance(teacher, keras.Model)
+            and student.labels
+            and teacher.labels not in (None, student.labels)
+        ):
+            raise KzooError(
+                f"The teacher's classes are {teacher.labels}, the student's {student.labels}: build the student with "
+                "labels=teacher.labels."
+            )
+
+    def prepare(
+        self, x: Any, y: Any = None, *, wanted: Wanted, needs_labels: bool, learns: bool = True
+    ) -> tuple[Any, Any, LessonEncoder]:
+        """Return examples and targets, those without labels among them, and what makes batches of them."""
+        if needs_labels and y is None:
+            raise KzooError(
+                "The labels' loss has a weight, and there are no labels: give y, or another weights=...."
+            )
+        if not batches.is_text(x) and not hasattr(x, "shape"):
+            raise KzooError("A teacher is asked of texts, or of one array of images: give a list of strings.")
+        x = batches.to_texts(x) if batches.is_text(x) else np.asarray(x)
+        labelled = np.ones(len(x), np.float32)
+        more = self.unlabelled if learns else ()
+        if len(more):
+            if self.student.task == "tokens":
+                raise KzooError("Texts without labels are for tasks with one label a text.")
+            labelled = np.concatenate([labelled, np.zeros(len(more), np.float32)])
+            x = [*x, *batches.to_texts(more)] if isinstance(x, list) else np.concatenate([x, more])
+            if y is not None:
+                # Some label must stand there; its weight is 0.
+                y = [*y, *[y[0]] * len(more)]
+        outputs = TeacherOutputs(self._source(), x, wanted, self.folder)
+        if wanted.per_token:
+            self._check_pieces(x, outputs.sizes)
+        targets = {"row": np.arange(len(x)), "labelled": labelled, "labels": y}
+        return x, targets, LessonEncoder(self.student._encoder, outputs)
+
+    def _source(self) -> Teacher:
+        if isinstance(self.teacher, TeacherShape):
+            raise KzooError(
+                "This was opened from a file, which does not hold the teacher: make a new Distillation."
+            )
+        if isinstance(self.teacher, keras.Model):
+            return KerasTeacher(self.teacher)
+        return BundleTeacher(self.teacher, self.student.labels)
+
+    def _check_pieces(self, texts: Any, sizes: np.ndarray) -> None:
+        for start in range(0, len(texts), 1024):
+            mask = self.student._encoder.inputs(texts[start : start + 1024])["attention_mask"]
+            found = mask.sum(axis=1)
+            if (found != sizes[start : start + 1024]).any():
+                place = start + int(np.flatnonzero(found != sizes[start : start + 1024])[0])
+                raise KzooError(
+                    f"Text {place} has {sizes[place]} tokens for the teacher and {found[place - start]} for the "
+                    "student: hidden states and attention are learnt token by token. Give both the same tokenizer "
+                    "and max_length, or leave these weights out."
+                )
+
+
+class LessonEncoder:
+    """Makes a batch's inputs for the student, and what it is to learn of them.
+
+    Args:
+        encoder: the student's own.
+        outputs: the teacher's.
+    """
+
+    def __init__(self, encoder: batches.Encoder, outputs: TeacherOutputs) -> None:
+        self.encoder, self.outputs = encoder, outputs
+
+    def __call__(
+        self, x: Any, y: Any = None, sample_weight: Any = None, length: int | None = None
+    ) -> tuple[Any, ...]:
+        """Return inputs by name, and the targets of all parts of the loss."""
+        encoded = self.encoder(x, y["labels"], None, length)
+        inputs = encoded[0]
+        tokens = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
+        targets = {"labelled": np.asarray(y["labelled"]), **self.outputs.take(np.asarray(y["row"]), tokens)}
+        return inputs, {**targets, "labels": encoded[1]} if len(encoded) > 1 else targets
