@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -109,6 +110,50 @@ def stop_with(
         outputs,
         api_visibility="private",
         show_progress="hidden",
+    )
+
+
+def checked_index(value: Any, items: Sequence[Any], action: str) -> int:
+    """Check what a browser sent as the place of one of these.
+
+    Raises:
+        KzooError: if there is none there; it says which button makes new ones.
+    """
+    if not isinstance(value, int) or not 0 <= value < len(items):
+        raise KzooError(f"That is no longer there: press {action} again.")
+    return value
+
+
+def read_upload(upload: Mapping[str, Any], most: int) -> tuple[str, Path, bytes]:
+    """Return the name that a file had, where it lies now, and what is in it.
+
+    Raises:
+        KzooError: if it has more than so many bytes, or lies there no longer.
+    """
+    path = Path(upload["path"])
+    name = upload.get("orig_name") or path.name
+    try:
+        size = path.stat().st_size
+        if size > most:
+            raise KzooError(f"{name} has {size:,} bytes; this page takes files of up to {most:,}.")
+        return name, path, path.read_bytes()
+    except FileNotFoundError:
+        raise KzooError(f"{name} was dropped too long ago: drop it again.") from None
+
+
+def write_download(folder: Path, name: str, content: bytes) -> str:
+    """Write a file to be taken away, and return where; it goes with the server's uploads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # A folder of its own: two of one name may be on their way.
+    written = Path(tempfile.mkdtemp(dir=folder)) / name
+    written.write_bytes(content)
+    return str(written)
+
+
+def progress(done: int, total: int, what: str) -> str:
+    """Return HTML for a bar that says how much of something is done."""
+    return f'<progress value="{done}" max="{total}"></progress>' + line(
+        f"{done:,} of {total:,} {what}", "took"
     )
 
 

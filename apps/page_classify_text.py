@@ -1,52 +1,158 @@
-"""Page: a text in, the likeliest labels out."""
+"""Page: a text in, and out comes what a bundle says of it: labels, a number, or labelled parts; and why."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from kzoo.apps import page
+from kzoo.apps import heatmap, page, page_classify_compare, page_classify_many
+from kzoo.apps.answer_view import AnswerView
+from kzoo.apps.classifying import KINDS, MAX_BARS, Classifier, Kind
+from kzoo.apps.text_boxes import TextBoxes
 from kzoo.errors import KzooError
+from kzoo.runtime.explanation import ROLLOUT, explain, methods
+from kzoo.text import Text
 
 if TYPE_CHECKING:
     from kzoo.runtime import Pipeline
-    from kzoo.runtime.prediction import Classification
 
 TITLE = "Classify text"
-TASKS = frozenset({"classification"})
+TASKS = frozenset(KINDS)
 COMMAND = "kzoo train recipe.toml --publish   # docs/recipes.md, text and labels"
-EXAMPLES = (
-    "Shares fell sharply on Monday after the bank warned of lower profits.",
-    "The striker scored twice in the last ten minutes of the match.",
-    "Engineers taught the probe to steer itself around craters.",
-    "Ministers met for a second day to end the dispute over the border.",
-)
 TOP_K = 5
+_KEPT = 3_600  # seconds that a browser's last text stays in memory
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What was asked last: of which bundle, what, and the labels that came back, in the order of their bars."""
+
+    classifier: Classifier
+    text: Text
+    labels: tuple[str, ...]
 
 
 def build(pipelines: Sequence[Pipeline], example_images: Sequence[Path]) -> None:
-    """Draw the tab: a text, examples to click, labels with their probabilities."""
-    page.form(
-        _classify,
-        pipelines,
-        given=gr.Textbox(
-            label="Text",
-            placeholder="A sentence or a paragraph",
-            lines=5,
-            max_length=page.MAX_TEXT,
-            render=False,
-        ),
-        result=gr.Label(label="Labels", num_top_classes=TOP_K, render=False),
-        action="Classify",
-        examples=EXAMPLES,
+    """Draw the tab: one text, many texts, and two bundles side by side."""
+    known = {pipeline.name: Classifier(pipeline) for pipeline in pipelines}
+    with gr.Tabs():
+        with gr.Tab("One text"):
+            _build_text(known)
+        with gr.Tab("Many texts"):
+            page_classify_many.build(known)
+        with gr.Tab("Compare"):
+            page_classify_compare.build(known)
+
+
+def _build_text(known: dict[str, Classifier]) -> None:
+    first = next(iter(known.values()))
+    state = gr.State(None, time_to_live=_KEPT)
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=280):
+            model = gr.Dropdown(
+                list(known),
+                value=first.pipeline.name,
+                label="Model",
+                visible=len(known) > 1,
+                filterable=False,
+            )
+            about = gr.Markdown(page.line(first.about(), "about"), elem_classes="status")
+            boxes = TextBoxes.draw(first)
+            most = gr.Slider(label="Labels shown", step=1, **_range_of_labels(first))
+            button = gr.Button("Classify", variant="primary")
+        with gr.Column(min_width=280):
+            view = AnswerView.draw(first.kind)
+            status = gr.Markdown(elem_classes="status", latex_delimiters=[])
+            with gr.Column(visible=False) as panel:
+                method = gr.Dropdown([], label="Click a label for the words that speak for it, found by")
+                heat = gr.Markdown(elem_classes="heat status", latex_delimiters=[])
+    boxes.examples.render()
+
+    def ask(name: str, count: float, one: str, other: str) -> list[Any]:
+        classifier = known[name]
+        silent = [None, gr.update(visible=False), gr.skip(), ""]
+        try:
+            text = classifier.read(one, other)
+            remark = page.remark_on_length(classifier.pipeline, classifier.inputs([text]))
+            answer = classifier.answer(text, min(max(int(count), 1), MAX_BARS))
+        except KzooError as error:
+            return [*view.blank(classifier.kind), page.line(str(error), "problem"), *silent]
+        said = page.line(f"{1000 * answer.seconds:.1f} ms on {classifier.pipeline.device.upper()}", "took")
+        said += page.line(remark, "remark") if remark else ""
+        ways = list(methods(classifier.pipeline))
+        asked = _Asked(classifier, text, tuple(bar.label for bar in answer.bars))
+        choices = [(way.replace("_", " "), way) for way in ways]
+        picked = gr.update(choices=choices, value=ways[0] if ways else None, interactive=len(ways) > 1)
+        return [*view.fill(classifier.kind, answer), said, asked, gr.update(visible=bool(ways)), picked, ""]
+
+    outputs = [*view.widgets, status, state, panel, method, heat]
+    boxes.wire(known, button, ask, [model, most], outputs)
+    _wire_explanations(view, state, method, heat)
+
+    def switch(name: str) -> list[Any]:
+        classifier = known[name]
+        return [
+            page.line(classifier.about(), "about"),
+            gr.update(**_range_of_labels(classifier)),
+            *boxes.switched(classifier),
+            *view.blank(classifier.kind),
+            "",
+            gr.update(visible=False),
+        ]
+
+    model.input(
+        switch,
+        model,
+        [about, most, *boxes.changing, *view.widgets, status, panel],
+        api_visibility="private",
+        show_progress="hidden",
     )
 
 
-def _classify(pipeline: Classification, text: str) -> tuple[dict[str, float], str]:
-    if not text.strip():
-        raise KzooError("There is no text yet: type one, or click an example.")
-    remark = page.remark_on_length(pipeline, [text])
-    return {entry["label"]: entry["score"] for entry in pipeline(text, top_k=TOP_K)}, remark
+def _range_of_labels(classifier: Classifier) -> dict[str, Any]:
+    """Return from how few to how many labels there may be bars."""
+    labels = len(classifier.pipeline.manifest.labels or [])
+    most = max(2, min(labels, MAX_BARS))
+    return {
+        "minimum": 1,
+        "maximum": most,
+        "value": min(TOP_K, most),
+        "visible": labels > TOP_K and classifier.kind in (Kind.LABEL, Kind.LABELS),
+    }
+
+
+def _wire_explanations(view: AnswerView, state: gr.State, method: gr.Dropdown, heat: gr.Markdown) -> None:
+    explained = gr.State(0)
+
+    def draw(asked: _Asked | None, way: str, place: Any) -> tuple[str, int]:
+        try:
+            if asked is None:
+                raise KzooError("This text was too long ago: press Classify again.")
+            place = page.checked_index(place, asked.labels, "Classify")
+            found = explain(asked.classifier.pipeline, asked.text, label=asked.labels[place], method=way)
+        except KzooError as error:
+            return page.line(str(error), "problem"), 0
+        said = f"“{found.label}” has a probability of {found.score:.1%}. "
+        if found.method == ROLLOUT:
+            said += (
+                "A stronger colour: more of the model's attention comes from the word, whatever the label."
+            )
+        else:
+            said += "A stronger colour: the word counts for more."
+        return page.line(said, "took") + heatmap.draw_words(found), place
+
+    def clicked(asked: _Asked | None, way: str, event: gr.SelectData) -> tuple[str, int]:
+        return draw(asked, way, event.index)
+
+    wiring: dict[str, Any] = {
+        "outputs": [heat, explained],
+        "api_visibility": "private",
+        "show_progress": "minimal",
+        "preprocess": False,
+    }
+    view.bars.select(clicked, [state, method], **wiring)
+    method.input(draw, [state, method, explained], **wiring)

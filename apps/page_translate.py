@@ -220,15 +220,15 @@ def _wire_closer(closer: _Closer, state: gr.State, target: gr.Textbox, status: g
     def show_ways(work: Work | None, index: Any) -> tuple[Any, str]:
         try:
             work = _kept(work)
-            ways = work.alternatives(_index(index, work.words()))
+            ways = work.alternatives(page.checked_index(index, work.words(), "Translate"))
         except KzooError as error:
             return gr.update(visible=False), page.line(str(error), "problem")
         choices = [(f"{text}  {_percent(probability)}", beginning) for text, probability, beginning in ways]
         word = work.words()[index]
         return gr.update(choices=choices, value=None, visible=True, label=f"Instead of “{word}”"), ""
 
-    wired(closer.place, lambda work, value: work.look(_index(value, work.sentences)))
-    wired(closer.found, lambda work, value: work.pick(_index(value, work.found)))
+    wired(closer.place, lambda work, value: work.look(page.checked_index(value, work.sentences, "Translate")))
+    wired(closer.found, lambda work, value: work.pick(page.checked_index(value, work.found, "Translate")))
     wired(closer.ways, lambda work, value: work.look(work.place, str(value)))
     closer.words.input(
         show_ways,
@@ -244,13 +244,6 @@ def _kept(work: Work | None) -> Work:
     if work is None:
         raise KzooError("This text was too long ago: press Translate again.")
     return work
-
-
-def _index(value: Any, items: Sequence[Any]) -> int:
-    """Check what a browser sent as one of these."""
-    if not isinstance(value, int) or not 0 <= value < len(items):
-        raise KzooError("That is no longer there: press Translate again.")
-    return value
 
 
 def _percent(probability: float) -> str:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from kzoo.apps import page, translating
 from kzoo.apps.languages import Direction
-from kzoo.apps.translating import Work
 from kzoo.errors import KzooError
 from kzoo.text.formats import read_document
 
@@ -60,12 +57,8 @@ def _translate(
     """Yield how far it is, and at the end the file's path."""
     if upload is None:
         raise KzooError("There is no file yet: drop one on the left.")
-    path = Path(upload["path"])
-    name = upload.get("orig_name") or path.name
-    size = path.stat().st_size
-    if size > MAX_FILE:
-        raise KzooError(f"{name} has {size:,} bytes; this page takes files of up to {MAX_FILE:,}.")
-    document = read_document(name, path.read_bytes())
+    name, path, content = page.read_upload(upload, MAX_FILE)
+    document = read_document(name, content)
     text = "\n".join(document.texts)
     if len(text) > MAX_CHARACTERS:
         raise KzooError(
@@ -76,19 +69,10 @@ def _translate(
     if not begun.sentences:
         raise KzooError(f"There are no words to translate in {name}.")
     for work in translating.in_batches(begun):
-        yield None, _bar(work)
+        yield None, page.progress(len(work.translations), len(work.sentences), "sentences")
     seconds = time.perf_counter() - start
-    # A folder of its own: two of one name may be on their way. It goes with the server's other uploads.
-    folder = Path(tempfile.mkdtemp(dir=path.parent))
-    written = folder / f"{path.stem}.{direction.target or 'translated'}{path.suffix}"
-    written.write_bytes(document.write(work.result.split("\n")))
+    title = f"{path.stem}.{direction.target or 'translated'}{path.suffix}"
+    written = page.write_download(path.parent, title, document.write(work.result.split("\n")))
     remark = page.remark_on_length(direction.pipeline, work.sentences)
     said = page.line(translating.speed(work, seconds), "took")
-    yield str(written), said + (page.line(remark, "remark") if remark else "")
-
-
-def _bar(work: Work) -> str:
-    done, all_of_it = len(work.translations), len(work.sentences)
-    return f'<progress value="{done}" max="{all_of_it}"></progress>' + page.line(
-        f"{done:,} of {all_of_it:,} sentences", "took"
-    )
+    yield written, said + (page.line(remark, "remark") if remark else "")

@@ -137,8 +137,12 @@ def _wrapped(text: str, count: int) -> list[str]:
     return [*lines, " ".join(words)]
 
 
-def _lines(name: str, content: bytes) -> tuple[bytes, list[str]]:
-    """Return the mark that some programs put in front of UTF-8; and lines in turn with their ends."""
+def decode(name: str, content: bytes) -> tuple[bytes, str]:
+    """Return the mark that some programs put in front of UTF-8, and the text behind it.
+
+    Raises:
+        KzooError: naming file and line, if it is not UTF-8, or holds bytes that are 0.
+    """
     mark = BOM_UTF8 if content.startswith(BOM_UTF8) else b""
     try:
         text = content[len(mark) :].decode()
@@ -149,6 +153,12 @@ def _lines(name: str, content: bytes) -> tuple[bytes, list[str]]:
         ) from None
     if "\0" in text:
         raise KzooError(f"{name} is not a text: it has bytes that are 0.")
+    return mark, text
+
+
+def _lines(name: str, content: bytes) -> tuple[bytes, list[str]]:
+    """Return what `decode` does, the text as lines in turn with their ends."""
+    mark, text = decode(name, content)
     return mark, _END_OF_LINE.split(text)
 
 
