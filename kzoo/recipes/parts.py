@@ -34,7 +34,7 @@ from kzoo.recipes.data_kinds import (
     PairTableData,
     TableData,
 )
-from kzoo.recipes.tables import check_targets, describe_classes, labels_of, read_tables
+from kzoo.recipes.tables import Tables, check_targets, describe_classes, labels_of, read_tables
 from kzoo.runtime import hash_file
 
 _PARTS = ("train", "validation", "test")
@@ -49,7 +49,7 @@ class Parts:
     Attributes:
         train: what the model learns from.
         validation: what the best epoch is chosen on, if anything.
-        test: what the bundle is measured on.
+        test: what the bundle is measured on; nothing, where folds of the training data are.
         labels: the classes' names in order; None where targets are texts or numbers.
         checksums: sha256 of everything read, by its name in the recipe.
         cleaned: what was dropped from pairs of texts to learn from.
@@ -103,21 +103,43 @@ def load_parts(recipe: Recipe, beside: Path) -> Parts:
     else:
         parts = dict(zip(("train", "test"), digits(), strict=True))
         checksums["digits"] = _checksum_of_arrays(parts)
-    stratify = recipe.task != "seq2seq"
-    train, test = _held_out("test", parts, data, stratify)
-    train, validation = _held_out("validation", {**parts, "train": train}, data, stratify)
-    if test is None:
-        raise KzooError("There is nothing to test on: set data.test, or data.test_share = 0.1.")
-    if stratify:
+    train, validation, test = _split(recipe, parts)
+    if recipe.task != "seq2seq":
         check_targets(train, recipe.task)
-    labels, notes = None, tables.notes if tables is not None else []
-    if stratify and not (isinstance(data, TableData) and data.task in NUMBER_TASKS):
-        found = labels_of([train, validation, test])
-        named = [name for name in tables.classes if name in found] if tables is not None else []
-        labels = named or class_names(list(found))
-    if tables is not None and labels is not None:
-        notes = [*notes, *describe_classes(train, labels, tables.classes)]
+    labels, notes = _labels(recipe, tables, train, [validation, test])
     return Parts(train, validation, test, labels, checksums, cleaned, notes)
+
+
+def _split(recipe: Recipe, parts: dict[str, Examples]) -> tuple[Examples, Examples | None, Examples]:
+    """Return what is trained, validated and tested on, of what was read."""
+    stratify, folds = recipe.task != "seq2seq", recipe.training.folds
+    train, test = _held_out("test", parts, recipe.data, stratify)
+    train, validation = _held_out("validation", {**parts, "train": train}, recipe.data, stratify)
+    if folds is not None and test is not None:
+        raise KzooError(
+            "training.folds is for data without a test part, and this comes with one: leave it out."
+        )
+    if folds is not None:
+        test = Examples([], [])
+    if test is None:
+        raise KzooError(
+            "There is nothing to test on: set data.test, data.test_share = 0.1, or training.folds = 5."
+        )
+    return train, validation, test
+
+
+def _labels(
+    recipe: Recipe, tables: Tables | None, train: Examples, held_out: list[Examples | None]
+) -> tuple[list[str] | None, list[str]]:
+    """Return the classes in order, if targets are classes, and what is to be said of the data."""
+    notes = tables.notes if tables is not None else []
+    if recipe.task == "seq2seq" or (isinstance(recipe.data, TableData) and recipe.data.task in NUMBER_TASKS):
+        return None, notes
+    found = labels_of([train, *held_out])
+    if tables is None:
+        return class_names(list(found)), notes
+    labels = [name for name in tables.classes if name in found] or class_names(list(found))
+    return labels, [*notes, *describe_classes(train, labels, tables.classes)]
 
 
 def _read_pairs(data: AlignedData | PairTableData, find: Find) -> dict[str, Examples]:
