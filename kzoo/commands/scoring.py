@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
+from kzoo.commands.examples import (
+    Classes,
+    Encoding,
+    Given,
+    Images,
+    LabelColumn,
+    Language,
+    PairColumns,
+    Pairs,
+    RecipeFile,
+    Scale,
+    Separator,
+    Table,
+    TextColumns,
+    read_examples,
+)
 from kzoo.commands.prediction import options_of
 from kzoo.commands.terminal import AsJson, BundlePath, Device, NumBeams, errors, print_json
-from kzoo.data import Examples, read_image_folder, read_pairs, read_table
-from kzoo.errors import KzooError
 
-Pairs = Annotated[
-    tuple[pathlib.Path, pathlib.Path] | None,
-    typer.Option("--data", metavar="SOURCE TARGET", help="Texts and their translations, line by line."),
-]
-Table = Annotated[
-    pathlib.Path | None, typer.Option(help="Labelled texts, a .csv, .tsv or .jsonl, for a bundle of classes.")
-]
-TextColumns = Annotated[
-    list[str] | None,
-    typer.Option(help="The table's column of texts; a number counts from 0; may be repeated."),
-]
-LabelColumn = Annotated[str | None, typer.Option(help="The table's column of labels.")]
-Images = Annotated[pathlib.Path | None, typer.Option(help="A folder of images, in a folder for each class.")]
-Language = Annotated[
-    str | None,
-    typer.Option(
-        help="What translations are in, such as de; what the target file's name ends in unless given."
-    ),
-]
 BatchSize = Annotated[int, typer.Option(min=1, help="How many inputs run together.")]
+
+# Most classes of the table on the terminal.
+_MOST_CLASSES = 40
 
 
 def evaluate(
@@ -40,30 +39,49 @@ def evaluate(
     data: Pairs = None,
     table: Table = None,
     text: TextColumns = None,
+    text_pair: PairColumns = None,
     label: LabelColumn = None,
+    classes: Classes = None,
+    separator: Separator = None,
+    scale: Scale = None,
+    encoding: Encoding = "utf-8",
     images: Images = None,
+    recipe: RecipeFile = None,
     language: Language = None,
     num_beams: NumBeams = None,
     batch_size: BatchSize = 32,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Score a bundle on translations, labelled texts or labelled images."""
+    """Score a bundle on translations, labelled or graded texts, or labelled images."""
     import kzoo
-    from kzoo.recipes.evaluation import answers, measure
+    from kzoo.recipes.evaluation import answers
+    from kzoo.recipes.scores import named_classes
     from kzoo.runtime.tables import draw_table
 
     pipeline = kzoo.load(bundle, device=device)
-    examples, language = _examples(pipeline, data, table, text, label, images, language)
+    given = Given(
+        data, table, text, text_pair, label, classes, separator, scale, encoding, images, recipe, language
+    )
+    examples, language = read_examples(pipeline, given)
     options = options_of(pipeline, num_beams=num_beams)
     with errors.status("measuring"):
-        found = answers(pipeline, examples.inputs, batch_size=batch_size, **options)
-        scores = measure(pipeline.task, found, examples.targets, language=language)
+        named = named_classes(list(pipeline.manifest.metrics))
+        found = answers(
+            pipeline, examples.inputs, language=language, named=named, batch_size=batch_size, **options
+        )
+        scores, details = found.scores(examples.targets), found.details(examples.targets)
     if as_json:
-        _print({"name": pipeline.name, "examples": len(examples), **options}, scores)
+        about = {"name": pipeline.name, "examples": len(examples), **options}
+        print_json({**about, "scores": _plain(scores), **details})
         return
-    rows = [(name, f"{score.value:.4g}", f"{score.margin:.2g}") for name, score in scores.items()]
+    rows = [
+        (name, f"{score.value:.4g}", "" if score.margin is None else f"{score.margin:.2g}")
+        for name, score in scores.items()
+    ]
     typer.echo(draw_table(("score", pipeline.name, "±"), rows))
+    if details.get("classes"):
+        typer.echo(f"\n{_draw_classes(details['classes'])}")
     typer.echo(_legend(len(examples), {name: score.signature for name, score in scores.items()}))
 
 
@@ -73,8 +91,14 @@ def compare(
     data: Pairs = None,
     table: Table = None,
     text: TextColumns = None,
+    text_pair: PairColumns = None,
     label: LabelColumn = None,
+    classes: Classes = None,
+    separator: Separator = None,
+    scale: Scale = None,
+    encoding: Encoding = "utf-8",
     images: Images = None,
+    recipe: RecipeFile = None,
     language: Language = None,
     num_beams: NumBeams = None,
     batch_size: BatchSize = 32,
@@ -84,16 +108,24 @@ def compare(
     """Say which of two bundles is better, and whether that may be chance: paired bootstrap resampling."""
     import kzoo
     from kzoo.recipes.evaluation import check_same_task, compare_bundles
+    from kzoo.recipes.scores import named_classes
     from kzoo.runtime.tables import draw_table
 
     one, other = (kzoo.load(path, device=device) for path in (first, second))
     check_same_task(one, other)
-    examples, language = _examples(one, data, table, text, label, images, language)
+    given = Given(
+        data, table, text, text_pair, label, classes, separator, scale, encoding, images, recipe, language
+    )
+    examples, language = read_examples(one, given)
     options = options_of(one, num_beams=num_beams)
+    named = dict.fromkeys(named_classes([*one.manifest.metrics, *other.manifest.metrics]))
     with errors.status("measuring"):
-        pairs = compare_bundles(one, other, examples, language=language, batch_size=batch_size, **options)
+        pairs = compare_bundles(
+            one, other, examples, language=language, named=[*named], batch_size=batch_size, **options
+        )
     if as_json:
-        _print({"first": str(first), "second": str(second), "examples": len(examples), **options}, pairs)
+        about = {"first": str(first), "second": str(second), "examples": len(examples), **options}
+        print_json({**about, "scores": _plain(pairs)})
         return
     rows = [
         (
@@ -110,44 +142,28 @@ def compare(
     typer.echo("p: how probable a difference as large would be between bundles that are equally good.")
 
 
-def _examples(
-    pipeline: Any,
-    data: tuple[pathlib.Path, pathlib.Path] | None,
-    table: pathlib.Path | None,
-    text: list[str] | None,
-    label: str | None,
-    images: pathlib.Path | None,
-    language: str | None,
-) -> tuple[Examples, str | None]:
-    """Return the examples that a bundle is to be scored on, and the language of its translations."""
-    wanted = {
-        "seq2seq": ("--data SOURCE TARGET", data),
-        "classification": ("--table FILE --text COLUMN --label COLUMN", table and text and label),
-        "image_classification": ("--images FOLDER", images),
-    }
-    if pipeline.task not in wanted:
-        raise KzooError(
-            f"'{pipeline.name}' is for the task '{pipeline.task}'; there are scores for {', '.join(wanted)}."
-        )
-    usage, given = wanted[pipeline.task]
-    others = [name for name, value in (("--data", data), ("--table", table), ("--images", images)) if value]
-    if not given or others != [usage.split()[0]]:
-        raise KzooError(f"'{pipeline.name}' is for the task '{pipeline.task}': give it {usage}.")
-    labels = set(pipeline.manifest.labels or []) or None
-    if data:
-        from kzoo.recipes.moses import language_of
+def _draw_classes(table: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the table of the classes, of many those with the lowest F1."""
+    from kzoo.runtime.tables import draw_table
 
-        return read_pairs(*data), language or language_of(data[1])
-    if language is not None:
-        raise KzooError("--language is for translations.")
-    if images:
-        return read_image_folder(images, known_labels=labels), None
-    columns = [_column(name) for name in text or []]
-    return read_table(table or "", text=columns, label=_column(label or ""), known_labels=labels), None
+    names = list(table)
+    if len(names) > _MOST_CLASSES:
+        names = sorted(names, key=lambda name: table[name]["f1"])[:_MOST_CLASSES]
+    columns = list(dict.fromkeys(column for name in names for column in table[name]))
+    rows = [(name, *(_figure(table[name].get(column)) for column in columns)) for name in names]
+    heads = ["class", *(column.replace("_", " ") for column in columns)]
+    more = (
+        f"\n\nthe {len(names)} of {len(table):,} classes with the lowest F1"
+        if len(names) < len(table)
+        else ""
+    )
+    return draw_table(heads, rows) + more
 
 
-def _column(name: str) -> str | int:
-    return int(name) if name.isdecimal() else name
+def _figure(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 def _legend(examples: int, signatures: dict[str, str]) -> str:
@@ -156,5 +172,5 @@ def _legend(examples: int, signatures: dict[str, str]) -> str:
     return "\n".join(lines + [f"{name}: {signature}" for name, signature in signatures.items() if signature])
 
 
-def _print(about: dict[str, Any], scores: dict[str, Any]) -> None:
-    print_json({**about, "scores": {name: dataclasses.asdict(score) for name, score in scores.items()}})
+def _plain(scores: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: dataclasses.asdict(score) for name, score in scores.items()}

@@ -9,7 +9,7 @@ from typing import Any
 from kzoo.recipes.config import Recipe
 from kzoo.recipes.pictures import save
 from kzoo.recipes.sections import TrainingSection
-from kzoo.recipes.showing import as_tables, hardest_table, markdown_table
+from kzoo.recipes.showing import as_tables, cell, hardest_table, markdown_table
 
 _PERCENT, _HUNDRED = "{:.2%}", "{:.1f}"
 _SHOWN = {
@@ -30,12 +30,12 @@ _USE = {
 _CARD = """\
 # {name}
 {description}
-| score on {test:,} test examples | |
+| {scored} | |
 | --- | --- |
 {scores}
 
-Measured on the exported bundle, through `kzoo.runtime`{beams}; ± is half a 95% confidence interval.
-{signatures}{pictures}{classes}{distillation}
+{measured}
+{signatures}{repeated}{pictures}{classes}{distillation}
 
 ```python
 import kzoo
@@ -50,7 +50,7 @@ model = kzoo.load("bundle")
 
 - Model: `{model}`{knobs}; {parameters:,} parameters.
 - Training: {train:,} examples, {length}, learning rate {rate}, seed {seed};
-  {seconds:,.0f} s.{cleaned}
+  {seconds:,.0f} s.{cleaned}{cut}
 - Exported: {chosen}.
 - Made on {date}, on {hardware}, with {versions}.
 
@@ -110,8 +110,14 @@ def card(
     return _CARD.format(
         name=recipe.name,
         description=f"\n{recipe.description.strip()}\n" if recipe.description else "",
-        scores="\n".join(f"| {name} | {_shown(name, metrics)} |" for name in names),
-        beams=f", with {metrics['num_beams']} beams" if metrics["num_beams"] else "",
+        scores="\n".join(
+            f"| {name if name.isidentifier() else cell(name)} | {_shown(name, metrics)} |" for name in names
+        ),
+        scored=f"score on {examples['test']:,} test examples"
+        if examples["test"]
+        else "mean score of the folds",
+        measured=_measured(metrics),
+        repeated="".join(_repeated(metrics[kind], kind) for kind in ("seeds", "folds") if kind in metrics),
         signatures="".join(f"\n    {name} {text}" for name, text in metrics["signatures"].items())
         + ("\n" if metrics["signatures"] else ""),
         use=_USE[recipe.task],
@@ -124,6 +130,7 @@ def card(
         seed=recipe.training.seed,
         seconds=metrics["seconds"],
         cleaned=f"\n- Data: {metrics['cleaned']}." if metrics.get("cleaned") else "",
+        cut=_cut(metrics["cut"]) if metrics.get("cut") else "",
         chosen=_chosen(recipe.training, metrics),
         pictures="".join(
             f"\n![{caption}]({name})\n" for name, caption in metrics.get("pictures", {}).items()
@@ -138,7 +145,6 @@ def card(
         data="\n".join(f"| {name} | `{digest}` |" for name, digest in checksums.items()),
         licence=f"\nLicence of the data: {recipe.data.licence}\n" if recipe.data.licence else "",
         train=examples["train"],
-        test=examples["test"],
     )
 
 
@@ -158,10 +164,46 @@ def _chosen(training: TrainingSection, metrics: Mapping[str, Any]) -> str:
     )
 
 
+def _measured(metrics: Mapping[str, Any]) -> str:
+    if not metrics["examples"]["test"]:
+        return "The bundle's model learnt from all folds, so that nothing is left to measure it on."
+    beams = f", with {metrics['num_beams']} beams" if metrics["num_beams"] else ""
+    return (
+        f"Measured on the exported bundle, through `kzoo.runtime`{beams}; ± is half a 95% confidence interval, of "
+        "the scores that have one."
+    )
+
+
+def _repeated(summary: Mapping[str, Any], kind: str) -> str:
+    """Return what several trainings scored, in Markdown."""
+    names = list(summary["mean"])
+    rows = [(run, *(_form(name, scores[name]) for name in names)) for run, scores in summary["runs"].items()]
+    both = ((summary["mean"][name], summary["spread"][name]) for name in names)
+    means = [
+        f"{_form(name, mean)} ± {_form(name, spread)}"
+        for name, (mean, spread) in zip(names, both, strict=True)
+    ]
+    table = markdown_table(("training", *names), [*rows, ("mean ± standard deviation", *means)], len(names))
+    note = {
+        "seeds": f"On the test examples, before the export; exported is {summary.get('exported')}, the best on the "
+        "validation data.",
+        "folds": "Each on the fold that it did not learn from, before the export.",
+    }[kind]
+    return f"\n## Several {kind}\n\n{note}\n\n{table}\n"
+
+
+def _cut(counts: Mapping[str, int]) -> str:
+    listed = ", ".join(f"{count:,} in the {part} data" for part, count in counts.items())
+    return f"\n- Longer than the model takes, and cut: {listed}."
+
+
+def _form(name: str, value: float) -> str:
+    return _SHOWN.get(name, "{:.4f}").format(value)
+
+
 def _shown(name: str, metrics: Mapping[str, Any]) -> str:
     margin = metrics["margins"].get(name)
-    form = _SHOWN.get(name, "{:.4f}")
-    return form.format(metrics["scores"][name]) + (f" ± {form.format(margin)}" if margin is not None else "")
+    return _form(name, metrics["scores"][name]) + (f" ± {_form(name, margin)}" if margin is not None else "")
 
 
 def _classes(table: Mapping[str, Mapping[str, float]]) -> str:
@@ -174,9 +216,7 @@ def _classes(table: Mapping[str, Mapping[str, float]]) -> str:
         (name, *(f"{table[name][column]:{',' if column == 'support' else '.3f'}}" for column in columns))
         for name in shown
     ]
-    note = (
-        f"\nThe {len(shown)} of {len(table):,} classes with the lowest F1.\n"
-        if len(shown) < len(table)
-        else ""
-    )
+    note = ""
+    if len(shown) < len(table):
+        note = f"\nThe {len(shown)} of {len(table):,} classes with the lowest F1.\n"
     return f"{note}\n{markdown_table(('class', *columns), rows, numbers=len(columns))}\n"

@@ -10,10 +10,11 @@ from kzoo.data import Examples
 from kzoo.errors import KzooError
 from kzoo.recipes.answers import ANSWERS, Answers, LabelSets, Translations
 from kzoo.recipes.config import Recipe
+from kzoo.recipes.data_kinds import AlignedData
 from kzoo.recipes.directory import RunDirectory, write
-from kzoo.recipes.parts import Parts
+from kzoo.recipes.parts import Parts, load_parts
 from kzoo.recipes.pictures import draw_pictures
-from kzoo.recipes.scores import F1_OF, Pair, Score
+from kzoo.recipes.scores import MOSES_BLEU, Pair, Score, named_classes
 from kzoo.recipes.showing import show_hardest, show_translations
 from kzoo.runtime import Bundle, load
 from kzoo.runtime.manifest import MANIFEST_FILE
@@ -87,14 +88,44 @@ def check_same_task(first: Any, second: Any) -> None:
         )
 
 
-def named_classes(metrics: Sequence[str]) -> list[str]:
-    """Return the classes whose own F1 is among some scores.
+def test_data(recipe: Recipe, beside: Path) -> tuple[Examples, str | None]:
+    """Return what a recipe's bundle is measured on, and the language of its translations.
 
-    Example:
-        >>> named_classes(["accuracy", "f1:spam"])
-        ['spam']
+    Args:
+        recipe: the recipe; what its model is made from need not be there.
+        beside: the folder that it lies in.
+
+    Raises:
+        KzooError: as `load_parts` does, or there is no test data, as with folds.
     """
-    return [name.removeprefix(F1_OF) for name in metrics if name.startswith(F1_OF)]
+    model = recipe.model.model_copy(update={"pretrained": None, "tokenizer": None})
+    test = load_parts(recipe.model_copy(update={"model": model, "text": None}), beside).test
+    if not len(test):
+        raise KzooError("The recipe has no test data: its scores come from folds of the training data.")
+    return test, translation_language(recipe)
+
+
+def translation_language(recipe: Recipe) -> str | None:
+    """Return the language that translations are in, if it is known and Moses knows it.
+
+    Raises:
+        KzooError: it is not, but the recipe says that it is, or its metric needs it.
+    """
+    if recipe.task != "seq2seq":
+        return None
+    from kzoo.recipes.moses import language_of, moses
+
+    language = recipe.evaluation.language
+    if language is not None:
+        moses([], language)
+    elif isinstance(recipe.data, AlignedData):
+        language = language_of((recipe.data.test or recipe.data.train)[1])
+    if language is None and recipe.metric == MOSES_BLEU:
+        raise KzooError(
+            f"evaluation.metric = {MOSES_BLEU}: the target file's name does not tell its language. Say it: "
+            'evaluation.language = "de".'
+        )
+    return language
 
 
 class Examiner:
@@ -128,7 +159,8 @@ class Examiner:
         held = self._parts.validation
         if not isinstance(found, LabelSets) or held is None:
             return found
-        tried = answers(pipeline, held.inputs, **self._options)
+        # On the way of a training the one is the other.
+        tried = found if held is self._parts.test else answers(pipeline, held.inputs, **self._options)
         return found.above(tried.tuned(held.targets, self._recipe.metric))
 
     def report(self, directory: RunDirectory) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Scores of what models answer, each with what it takes to know how much of it is chance."""
 
 from kzoo.recipes.scores.classes import (
-    F1_OF,
     class_scores,
     class_table,
     compare_classes,
@@ -10,6 +9,7 @@ from kzoo.recipes.scores.classes import (
     indicators,
     label_scores,
     label_table,
+    named_classes,
 )
 from kzoo.recipes.scores.numbers import compare_numbers, number_scores, ranks
 from kzoo.recipes.scores.probabilities import (
@@ -25,7 +25,6 @@ from kzoo.recipes.scores.thresholds import tune_thresholds
 from kzoo.recipes.scores.translations import MOSES_BLEU, compare_translations, translation_scores
 
 __all__ = [
-    "F1_OF",
     "MOSES_BLEU",
     "RESAMPLES",
     "Bin",
@@ -44,6 +43,7 @@ __all__ = [
     "indicators",
     "label_scores",
     "label_table",
+    "named_classes",
     "number_scores",
     "probability_scores",
     "ranking_scores",

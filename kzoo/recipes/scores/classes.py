@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 # What a score's name begins with that is one class' F1, as in `f1:spam`.
-F1_OF = "f1:"
+_F1_OF = "f1:"
 
 
 def class_scores(
@@ -47,7 +47,7 @@ def class_scores(
         of all decisions together, which is the accuracy where each input has one class; all from 0 to 1.
 
     Raises:
-        KzooError: there are no examples, or not as many of the one as of the other, or a named class is unknown.
+        KzooError: there are no examples, or not as many of the one as of the other.
 
     Example:
         >>> scores = class_scores(["a", "b", "b", "b"], ["a", "a", "b", "b"], named=["b"], resamples=0)
@@ -123,6 +123,16 @@ def compare_label_sets(
     check_counts(expected, first, second)
     one, other = (_of_sets(side, expected, named) for side in (first, second))
     return paired_bootstrap(one, other, len(expected), resamples)
+
+
+def named_classes(names: Sequence[str]) -> list[str]:
+    """Return the classes whose own F1 is among some scores.
+
+    Example:
+        >>> named_classes(["accuracy", "f1:spam"])
+        ['spam']
+    """
+    return [name.removeprefix(_F1_OF) for name in names if name.startswith(_F1_OF)]
 
 
 def class_table(
@@ -211,17 +221,11 @@ def _of_sets(
     predicted: Sequence[Sequence[str]], expected: Sequence[Sequence[str]], named: Sequence[str]
 ) -> Measure:
     """Return what makes the scores of sets of labels."""
-    labels = sorted({name for sets in (predicted, expected) for names in sets for name in names})
-    for name in named:
-        if name not in labels:
-            raise KzooError(
-                f"There is no F1 of '{name}': no example has this class, and none was given it."
-                f"{did_you_mean(name, labels)}"
-            )
+    labels = sorted({*named, *(name for sets in (predicted, expected) for names in sets for name in names)})
     right, answered = indicators(expected, labels), indicators(predicted, labels)
     both, either = right.multiply(answered).tocsr(), right + answered
     same = (either - 2 * both).sum(axis=1) == 0
-    columns = {f"{F1_OF}{name}": labels.index(name) for name in named}
+    columns = {f"{_F1_OF}{name}": labels.index(name) for name in named}
 
     def measure(counts: np.ndarray) -> dict[str, np.ndarray]:
         hits, mentions = counts @ both, counts @ either

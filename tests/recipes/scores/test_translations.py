@@ -1,16 +1,15 @@
 # ruff: noqa: RUF001 (quotation marks that look like others are what is evened out)
-"""Scores, against the programs that others use for them."""
+"""Scores of translations, against the programs that others use for them."""
 
 from __future__ import annotations
 
 import random
 
-import numpy as np
 import pytest
 
 from kzoo.errors import KzooError
 from kzoo.recipes.moses import moses
-from kzoo.recipes.scores import class_scores, compare_classes, compare_translations, translation_scores
+from kzoo.recipes.scores import compare_translations, translation_scores
 from tests.optional import require
 
 CHANCE = random.Random(0)
@@ -106,54 +105,9 @@ def test_of_two_translators_the_better_one_is_found_out():
     assert {pair.p_value for pair in again.values()} == {1.0}
 
 
-def answered(rng: np.random.Generator, right: np.ndarray, share: float) -> np.ndarray:
-    return np.where(rng.random(len(right)) < share, right, rng.choice(["a", "b", "c"], len(right)))
-
-
-def test_classes_score_as_scikit_learn_says():
-    metrics = require("sklearn.metrics")
-    rng = np.random.default_rng(0)
-    right = rng.choice(["a", "b", "c", "rare"], 400, p=[0.6, 0.3, 0.09, 0.01])
-    found = answered(rng, right, 0.8)
-    scores = class_scores(list(found), list(right))
-    accuracy = metrics.accuracy_score(right, found)
-    assert scores["accuracy"].value == pytest.approx(accuracy)
-    assert scores["macro_f1"].value == pytest.approx(metrics.f1_score(right, found, average="macro"))
-    # What theory says of a share.
-    assert scores["accuracy"].margin == pytest.approx(
-        1.96 * np.sqrt(accuracy * (1 - accuracy) / 400), rel=0.1
-    )
-
-
-def test_of_two_classifiers_the_better_one_is_found_out():
-    rng = np.random.default_rng(1)
-    right = rng.choice(["a", "b", "c"], 500)
-    good, bad, other = (list(answered(rng, right, share)) for share in (0.9, 0.7, 0.9))
-    pairs = compare_classes(bad, good, list(right))
-    assert {name: pair.p_value < 0.01 for name, pair in pairs.items()} == {
-        "accuracy": True,
-        "macro_f1": True,
-        "micro_f1": True,
-    }
-    assert pairs["accuracy"].second.value == class_scores(good, list(right))["accuracy"].value
-    assert all(pair.p_value > 0.05 for pair in compare_classes(other, good, list(right)).values())
-    assert {pair.p_value for pair in compare_classes(good, good, list(right)).values()} == {1.0}
-
-
-def test_a_paired_test_sees_what_two_margins_hide():
-    """Ten examples of 500 that one gets right and the other not, and no other difference."""
-    right = ["a"] * 500
-    one = ["b"] * 100 + ["a"] * 400
-    other = ["b"] * 90 + ["a"] * 410
-    pair = compare_classes(one, other, right)["accuracy"]
-    assert pair.second.value - pair.first.value < pair.first.margin
-    assert pair.p_value < 0.01
-
-
-@pytest.mark.parametrize("compare", [translation_scores, class_scores])
-def test_unequal_numbers_are_refused_with_both(compare):
+def test_unequal_numbers_are_refused_with_both():
     require("sacrebleu")
     with pytest.raises(KzooError, match="2 answers, but 3"):
-        compare(["a", "b"], ["a", "b", "c"])
+        translation_scores(["a", "b"], ["a", "b", "c"])
     with pytest.raises(KzooError, match="nothing to compare"):
-        compare([], [])
+        translation_scores([], [])
