@@ -58,10 +58,9 @@ def write_text_bundle(folder: Path, task: str = "classification", **fields: Any)
         ),
     }
     heads["multilabel"] = heads["classification"]
-    labels = LABELS
-    if task == "next_sentence":
-        labels = ["next", "random"]
-        heads[task] = (heads["classification"][0], {"logits": ["batch", 2]})
+    labels = {"next_sentence": ["next", "random"], "regression": ["number"]}.get(task, LABELS)
+    if task not in heads:
+        heads[task] = (heads["classification"][0], {"logits": ["batch", len(labels)]})
     nodes, outputs = heads[task]
     weights = random.normal(size=(DIM, len(labels))).astype(np.float32)
     constants = {"weights": weights} if "logits" in outputs else {}
@@ -85,7 +84,7 @@ def write_text_bundle(folder: Path, task: str = "classification", **fields: Any)
             **constants,
         },
     )
-    if "logits" in outputs:
+    if "logits" in outputs and task != "regression":
         fields.setdefault("labels", labels)
     text = TextPreprocessing(max_length=12)
     write_bundle(folder, folder.name, task, {"model": graph}, tokenizer, text=text, **fields)

@@ -35,7 +35,7 @@ MIXED = [
 def folders(tmp_path_factory):
     """A bundle for each task; tests do not write to them."""
     root = tmp_path_factory.mktemp("bundles")
-    for task in ("classification", "multilabel", "embedding", "features", "next_sentence"):
+    for task in ("classification", "multilabel", "embedding", "features", "next_sentence", "regression"):
         write_text_bundle(root / task, task)
     for task in ("tokens", "qa", "mlm", "replaced_token"):
         write_token_bundle(root / task, task)
@@ -223,6 +223,37 @@ def test_multilabel(pipelines):
     assert pipeline("the dog", threshold=0.0, top_k=1) == everything[:1]
     assert pipeline("the dog", threshold=1.0) == []
     assert pipeline("the dog") == [entry for entry in everything if entry["score"] >= 0.5]
+
+
+def test_multilabel_thresholds_of_the_manifest(pipelines, tmp_path):
+    """Each label has its own; a call's own threshold is for all."""
+    every = {entry["label"]: entry["score"] for entry in pipelines["multilabel"]("the dog", threshold=0.0)}
+    least = [every[label] + step for label, step in zip(LABELS, (0.01, 0, -0.01), strict=True)]
+    pipeline = kzoo.load(write_text_bundle(tmp_path / "tuned", "multilabel", thresholds=least))
+    assert {entry["label"] for entry in pipeline("the dog")} == set(LABELS[1:])
+    assert len(pipeline("the dog", top_k=1)) == 1
+    assert pipeline("the dog", threshold=0.0) == pipelines["multilabel"]("the dog", threshold=0.0)
+    with pytest.raises(BundleError, match="3 labels and 2 thresholds"):
+        kzoo.load(write_text_bundle(tmp_path / "short", "multilabel", thresholds=least[:2]))
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel"])
+def test_probabilities_are_those_of_the_results(pipelines, task):
+    texts = ["the dog", "a bird sings in the tree", "shares"]
+    found = pipelines[task].probabilities(texts, batch_size=2)
+    assert found.shape == (3, len(LABELS))
+    options = {"threshold": 0.0} if task == "multilabel" else {"top_k": len(LABELS)}
+    for row, results in zip(found, pipelines[task](texts, **options), strict=True):
+        assert {entry["label"]: entry["score"] for entry in results} == pytest.approx(
+            dict(zip(LABELS, row, strict=True))
+        )
+    assert pipelines[task].probabilities("the dog") == pytest.approx(found[0])
+
+
+def test_regression(pipelines):
+    one, other = pipelines["regression"](["the dog", ("the dog", "shares fell")])
+    assert one.keys() == other.keys() == {"score"}
+    assert one["score"] != other["score"]
 
 
 def test_multilabel_scores_are_each_a_sigmoid(pipelines):

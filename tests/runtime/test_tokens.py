@@ -48,6 +48,15 @@ def test_plain_labels_are_joined_only_where_there_is_an_outside(tmp_path):
     assert found(every("the dog cat runs")) == [("W", "the"), ("X", "dog"), ("X", "cat"), ("Y", "runs")]
 
 
+def test_words_between_blanks_have_labels(pipelines):
+    """As training data has them, whatever the tokenizer takes for a word; what is cut off has none."""
+    texts = ["The dog-runs, fast", "monday", " "]
+    assert pipelines["tokens"].word_labels(texts, batch_size=2) == [["O", "B-animal", "O"], ["B-time"], []]
+    assert pipelines["tokens"].word_labels("dog") == ["B-animal"]
+    with pytest.warns(TruncationWarning):
+        assert pipelines["tokens"].word_labels("dog " * 30) == ["B-animal"] * 14 + ["O"] * 16
+
+
 def test_labels_that_do_not_fit_the_graph(tmp_path):
     pipeline = kzoo.load(write_token_bundle(tmp_path / "b", "tokens", labels=["one"]))
     with pytest.raises(BundleError, match="4 classes and the manifest 1 labels"):
