@@ -10,6 +10,7 @@ import keras
 from kzoo.data import Examples, locate
 from kzoo.errors import KzooError, did_you_mean
 from kzoo.models import TASKS, TransformerModel, create_model, from_pretrained
+from kzoo.models.students import prune_vocabulary
 from kzoo.recipes.checkpoints import find_pretrained
 from kzoo.recipes.config import Recipe
 from kzoo.recipes.parts import Parts
@@ -42,8 +43,10 @@ _TOKENIZER_KINDS = {
 _WITHOUT_NEW_HEAD = frozenset({"embedding", "seq2seq"})
 
 
-def build_model(recipe: Recipe, parts: Parts, beside: Path) -> TransformerModel:
-    """Build the recipe's model, after training its tokenizer if it brings none, and compile it.
+def build_model(
+    recipe: Recipe, parts: Parts, beside: Path, *, tokenizer: Tokenizer | None = None
+) -> TransformerModel:
+    """Build the recipe's model, after training its tokenizer if it brings none and none is given, and compile it.
 
     Raises:
         KzooError: the recipe's model does not exist, cannot carry the task, or was given a wrong knob.
@@ -58,7 +61,7 @@ def build_model(recipe: Recipe, parts: Parts, beside: Path) -> TransformerModel:
         model = _from_checkpoint(find_pretrained(recipe.model.pretrained, beside), recipe, parts, options)
     else:
         if recipe.task in _TOKENIZER_KINDS:
-            tokenizer = _tokenizer(recipe, parts.train, beside)
+            tokenizer = tokenizer or _tokenizer(recipe, parts.train, beside)
             options |= {"tokenizer": tokenizer, "vocab_size": tokenizer.vocab_size}
         if parts.labels is not None:
             options["labels"] = parts.labels
@@ -74,7 +77,7 @@ def compile_model(model: TransformerModel, recipe: Recipe, examples: int) -> Non
     loss = SmoothedTokenLoss(training.label_smoothing) if training.label_smoothing else task.loss()
     if recipe.task == "embedding":
         loss = CosineLoss()
-    model.compile(optimizer=_optimizer(model, training, examples), loss=loss, metrics=task.metrics())
+    model.compile(optimizer=optimizer_for(model, training, examples), loss=loss, metrics=task.metrics())
     model.optimizer.build(model.trainable_variables)
 
 
@@ -88,9 +91,12 @@ def _keep_still(model: TransformerModel, recipe: Recipe) -> None:
 
 def _from_checkpoint(folder: Path, recipe: Recipe, parts: Parts, options: dict[str, Any]) -> TransformerModel:
     """Return the checkpoint's backbone under a new head, with its tokenizer."""
-    if recipe.task in _WITHOUT_NEW_HEAD:
-        return from_pretrained(folder, task=recipe.task, **options)
-    bare = from_pretrained(folder, task="features", **options)
+    whole = recipe.task in _WITHOUT_NEW_HEAD
+    bare = from_pretrained(folder, task=recipe.task if whole else "features", **options)
+    if recipe.text is not None and "vocab_size" in recipe.text.model_fields_set:
+        bare = prune_vocabulary(bare, parts.train.inputs, recipe.text.vocab_size)
+    if whole:
+        return bare
     if recipe.task not in bare.backbone.tasks:
         kind = type(bare.backbone).__name__
         hint = did_you_mean(recipe.task, bare.backbone.tasks)
@@ -109,9 +115,10 @@ def _from_checkpoint(folder: Path, recipe: Recipe, parts: Parts, options: dict[s
     )
 
 
-def _optimizer(
+def optimizer_for(
     model: TransformerModel, training: TrainingSection, examples: int
 ) -> keras.optimizers.Optimizer:
+    """Return the optimizer that a recipe asks for, its schedule made for so many training examples."""
     rate = training.learning_rate or default_learning_rate(model.backbone.config.hidden_dim)
     # Schedules count batches, of which several may make an update.
     each = training.accumulate

@@ -17,6 +17,7 @@ from kzoo.data import TextAugmentation
 from kzoo.errors import KzooError, did_you_mean
 from kzoo.recipes.data_kinds import DATA_KINDS, AlignedData, Data, PairTableData, Section, TableData
 from kzoo.recipes.sections import (
+    DistillationSection,
     EvaluationSection,
     ExportSection,
     LoraSection,
@@ -54,6 +55,7 @@ class Recipe(Section):
     model: ModelSection
     training: TrainingSection
     lora: LoraSection | None = None
+    distillation: DistillationSection | None = None
     evaluation: EvaluationSection = EvaluationSection()
     export: ExportSection = ExportSection()
 
@@ -72,6 +74,8 @@ class Recipe(Section):
         if self.text is not None:
             self._check_text(self.text)
         self._check_training(self.training)
+        if self.distillation is not None:
+            self._check_distillation(self.distillation)
         self._check_metric()
         for name in ("num_beams", "language"):
             if getattr(self.evaluation, name) is not None and self.task != "seq2seq":
@@ -79,9 +83,8 @@ class Recipe(Section):
         return self
 
     def _check_text(self, text: TextSection) -> None:
-        for field in ("tokenizer", "pretrained"):
-            if "vocab_size" in text.model_fields_set and getattr(self.model, field) is not None:
-                raise ValueError(f"text.vocab_size is for a tokenizer to be trained; model.{field} gives one")
+        if "vocab_size" in text.model_fields_set and self.model.tokenizer is not None:
+            raise ValueError("text.vocab_size is for a tokenizer to be trained; model.tokenizer gives one")
         if text.dropout and self.training.batch_tokens is None:
             raise ValueError("text.dropout needs training.batch_tokens")
         if text.augment != TextAugmentation() and self.task in ("tokens", "seq2seq"):
@@ -113,6 +116,37 @@ class Recipe(Section):
         if self.lora is not None and (training.freeze is not None or training.unfreeze_every is not None):
             raise ValueError(
                 "the section 'lora' keeps all but adapters and head still: leave freeze and unfreeze_every out"
+            )
+
+    def _check_distillation(self, section: DistillationSection) -> None:
+        if self.task in ("seq2seq", "image_classification"):
+            raise ValueError(
+                "the section 'distillation' is for texts with labels, or pairs that are alike or not"
+            )
+        for field in ("seeds", "folds", "freeze", "unfreeze_every", "class_weights"):
+            if getattr(self.training, field) is not None:
+                raise ValueError(f"training.{field} does not go with the section 'distillation'")
+        if self.lora is not None or self.training.layer_decay != 1.0:
+            raise ValueError(
+                "the section 'lora' and training.layer_decay do not go with the section 'distillation'"
+            )
+        if section.initialize and (self.model.name is None or self.model.tokenizer is not None):
+            raise ValueError(
+                "distillation.initialize gives the student weights and tokenizer: say model.name, and leave "
+                "model.pretrained and model.tokenizer out"
+            )
+        if self.task == "embedding" and section.epochs is None:
+            raise ValueError(
+                "distillation.epochs: embeddings are learnt from the teacher first, and then from pairs"
+            )
+        if section.learning_rate is not None and section.epochs is None:
+            raise ValueError("distillation.learning_rate needs distillation.epochs")
+        varied = self.text is not None and self.text.augment != TextAugmentation()
+        if bool(section.augmented) > varied:
+            raise ValueError("distillation.augmented needs text.augment, which says how texts are varied")
+        if varied and not section.augmented and section.epochs is None:
+            raise ValueError(
+                "text.augment: a teacher is asked once; set distillation.augmented = 1 for a copy of each"
             )
 
     def _check_metric(self) -> None:

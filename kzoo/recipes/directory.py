@@ -69,12 +69,37 @@ class RunDirectory:
 
     def checkpoint(self, epoch: int) -> Path:
         """Return where the checkpoint of an epoch, from 1, lies."""
-        return self.path / "checkpoints" / f"epoch-{epoch:04d}.keras"
+        return self.checkpoint_in(self.path, epoch)
 
     def last_epoch(self) -> int:
         """Return the number of the last finished epoch, 0 before the first."""
-        matches = [_CHECKPOINT.fullmatch(file.name) for file in (self.path / "checkpoints").iterdir()]
+        return self.epochs_in(self.path)
+
+    @staticmethod
+    def epochs_in(path: Path) -> int:
+        """Return the number of the last finished epoch of the run in a directory, which may not be there."""
+        matches = [_CHECKPOINT.fullmatch(file.name) for file in (path / "checkpoints").glob("*")]
         return max((int(match.group(1)) for match in matches if match), default=0)
+
+    @staticmethod
+    def checkpoint_in(path: Path, epoch: int) -> Path:
+        """Return where the checkpoint of an epoch, from 1, lies in a run's directory."""
+        return path / "checkpoints" / f"epoch-{epoch:04d}.keras"
+
+    @staticmethod
+    def result_in(path: Path) -> dict[str, Any] | None:
+        """Return what `metrics.json` in a run's directory says, or None before the end."""
+        return _read_json(path / "metrics.json")
+
+    def part(self, name: str) -> RunDirectory:
+        """Return a folder inside for one training of several, like a run's directory itself."""
+        path = self.path / name
+        (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        return RunDirectory(path, self._progress)
+
+    def result(self) -> dict[str, Any] | None:
+        """Return what `metrics.json` says, or None before the end."""
+        return self.result_in(self.path)
 
     def history(self) -> list[dict[str, float]]:
         """Return what was measured in each finished epoch, in order."""
@@ -155,6 +180,15 @@ def open_run(
     run = RunDirectory(path, progress)
     write(path / "run.json", json.dumps({**record, **identity}, indent=1) + "\n")
     return run
+
+
+def newest_finished(home: Path, identity: Mapping[str, Any]) -> Path | None:
+    """Return the directory of the newest finished run of that identity, if there is one."""
+    for path in sorted(home.iterdir(), reverse=True) if home.is_dir() else ():
+        known = _read_json(path / "run.json") or {}
+        if RunDirectory.result_in(path) and {key: known.get(key) for key in identity} == identity:
+            return path
+    return None
 
 
 def _newer(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,11 +56,11 @@ def train(
     """
     training, first = recipe.training, run.last_epoch()
     if first:
-        _load(model, run.checkpoint(first))
+        load_checkpoint(model, run.checkpoint(first))
         # Otherwise the order of the examples would be that of the first epochs again.
         keras.utils.set_random_seed(training.seed + first)
     pairs = PairBatches(model, recipe, parts, run.history()) if training.batch_tokens is not None else None
-    keeper = Keeper(run, recipe, on_epoch, pairs, _leading_score(model, recipe, parts, run))
+    keeper = Keeper(run, recipe, on_epoch, pairs, leading_score(model, recipe, parts, run))
     callbacks: list[keras.callbacks.Callback] = [keeper]
     if training.unfreeze_every is not None:
         callbacks.append(GradualUnfreezing(training.unfreeze_every))
@@ -76,37 +76,37 @@ def train(
                 if isinstance(batches, ImageBatches) and batches.error is not None:
                     raise batches.error from None
             raise
-    chosen = _choose(model, training, run, keeper, first)
+    chosen = choose(model, training, run, keeper, first)
     if recipe.lora is not None:
         merge_lora(model)
     return chosen
 
 
-def _choose(
+def choose(
     model: TransformerModel, training: TrainingSection, run: RunDirectory, keeper: Keeper, first: int
 ) -> int:
     """Put the weights that the recipe wants into the model, and return the checkpoint they come from."""
     last, best = len(keeper.rows), keeper.best()
     if training.average > 1:
-        _average(model, [run.checkpoint(epoch) for epoch in keeper.averaged()])
+        average_checkpoints(model, [run.checkpoint(epoch) for epoch in keeper.averaged()])
         return last
     if best != last or first == last:
-        _load(model, run.checkpoint(best))
+        load_checkpoint(model, run.checkpoint(best))
     return best
 
 
-def _average(model: TransformerModel, checkpoints: Sequence[Path]) -> None:
+def average_checkpoints(model: TransformerModel, checkpoints: Sequence[Path]) -> None:
     """Put the mean of the checkpoints' weights into the model."""
     sums = [np.zeros(variable.shape, np.float64) for variable in model.trainable_variables]
     for checkpoint in checkpoints:
-        _load(model, checkpoint)
+        load_checkpoint(model, checkpoint)
         for total, variable in zip(sums, model.trainable_variables, strict=True):
             total += keras.ops.convert_to_numpy(variable)
     for total, variable in zip(sums, model.trainable_variables, strict=True):
         variable.assign((total / len(checkpoints)).astype(np.float32))
 
 
-def _load(model: TransformerModel, checkpoint: Path) -> None:
+def load_checkpoint(model: TransformerModel, checkpoint: Path) -> None:
     """Put a checkpoint's weights and optimizer state into the model."""
     try:
         model.load_weights(checkpoint)
@@ -141,7 +141,7 @@ def _fit_data(
     }
 
 
-def _leading_score(
+def leading_score(
     model: TransformerModel, recipe: Recipe, parts: Parts, run: RunDirectory
 ) -> Callable[[], float] | None:
     """Return what measures the recipe's metric on the validation data, unless Keras or `PairBatches` does it."""

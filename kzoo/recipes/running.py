@@ -11,19 +11,21 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kzoo.errors import KzooError, MissingDependencyError
+from kzoo.errors import KzooError, MissingDependencyError, did_you_mean
 from kzoo.recipes.config import Recipe, load_recipe
-from kzoo.recipes.data_kinds import AlignedData
 from kzoo.recipes.directory import OnEpoch, Progress, RunDirectory, open_run, runs_home, write
 from kzoo.recipes.parts import Parts, load_parts
+from kzoo.recipes.scores import named_classes
 
 if TYPE_CHECKING:
     from kzoo.models import TransformerModel
+    from kzoo.recipes.distilling import Schooling
+    from kzoo.recipes.repeating import Fitted, Trainer
 
 _SHIPPED = Path(__file__).parent
 # Training examples that show which numbers flow through a model.
@@ -38,7 +40,7 @@ class RunResult:
         directory: everything that the run used and made.
         bundle: the exported bundle, in the directory.
         scores: what the bundle scored on the test examples, by name, the recipe's metric first.
-        resumed_after: the epoch after which this call went on, 0 if it began the run.
+        resumed_after: how many epochs were finished when this call went on, 0 if it began the run.
         published: the folder that bundle and card were copied to, if they were.
     """
 
@@ -79,36 +81,50 @@ def run(
     path = Path(recipe_path)
     recipe = load_recipe(path, overrides)
     _check_packages(recipe)
-    language = _language(recipe)
+    from kzoo.recipes.evaluation import translation_language
+
+    language = translation_language(recipe)
     if publish:
         _check_shelf(path.parent)
     parts = load_parts(recipe, path.parent)
-    from kzoo.recipes.building import build_model
+    _check_metric(recipe, parts)
+    schooling = None
+    # The model comes before there is a run directory, which a wrong one would leave behind.
+    if recipe.distillation is not None:
+        parts, schooling = _with_teacher(recipe, parts, path.parent, progress)
+        model = schooling.build()
+    else:
+        from kzoo.recipes.building import build_model
 
-    # Before there is a run directory, which a wrong model would leave behind.
-    model = build_model(recipe, parts, path.parent)
+        model = build_model(recipe, parts, path.parent)
     directory = open_run(
         runs_home() / recipe.name,
-        {"training": _given(recipe), "data": parts.checksums},
+        identity(recipe, parts),
         {"recipe": recipe.model_dump(mode="json"), "environment": _environment(_command(path, overrides))},
         fresh,
         progress,
     )
-    resumed_after = directory.last_epoch()
+    from kzoo.recipes.repeating import Trainer, reached
+
+    resumed_after, place = reached(recipe, directory.path)
     directory.say(f"Run directory: {directory.path}")
     if resumed_after:
-        directory.say(f"Going on after {recipe.training.place(resumed_after)}.")
+        directory.say(f"Going on after {place}.")
+    verbose = _verbosity(progress is None or on_epoch is not None)
+    trainer: Any = Trainer(recipe, parts, path.parent, directory, verbose, on_epoch)
+    if schooling is not None:
+        trainer = schooling.begin(directory, verbose, on_epoch)
     try:
-        silent = progress is None or on_epoch is not None
-        metrics = _train_and_export(model, recipe, parts, directory, silent, on_epoch, language)
+        metrics = _train_and_export(model, trainer, recipe, parts, directory, language)
+        if schooling is not None:
+            metrics |= schooling.compare(model)
         if publish:
             _publish(recipe, directory, metrics, path.parent)
             directory.say(f"Published in {path.parent}")
         directory.finish(metrics)
     except KeyboardInterrupt:
-        directory.say(
-            f"Interrupted after {recipe.training.place(directory.last_epoch())}. The same command goes on from there."
-        )
+        _, place = reached(recipe, directory.path)
+        directory.say(f"Interrupted after {place}. The same command goes on from there.")
         raise
     except KzooError as error:
         directory.log(f"Stopped: {error}")
@@ -118,42 +134,69 @@ def run(
     )
 
 
+def _with_teacher(
+    recipe: Recipe, parts: Parts, beside: Path, progress: Progress | None
+) -> tuple[Parts, Schooling]:
+    """Return the data, teacher and texts without labels among what it was checked by, and who trains the student."""
+    from kzoo.recipes.distilling import Schooling
+    from kzoo.recipes.teaching import checksums_of, find_teacher
+
+    teacher = find_teacher(recipe, beside, progress)
+    parts = replace(parts, checksums={**parts.checksums, **checksums_of(recipe, beside, teacher)})
+    return parts, Schooling(recipe, parts, beside, teacher)
+
+
+def _check_metric(recipe: Recipe, parts: Parts) -> None:
+    """Refuse to be led by the F1 of a class that there is not."""
+    labels = parts.labels or []
+    for name in named_classes([recipe.metric]):
+        if name not in labels:
+            raise KzooError(
+                f"evaluation.metric = {recipe.metric}: the data has no class '{name}'.{did_you_mean(name, labels)}"
+            )
+
+
+def identity(recipe: Recipe, parts: Parts) -> dict[str, Any]:
+    """Return what makes two runs the same: how to train, and the data."""
+    return {"training": _given(recipe), "data": parts.checksums}
+
+
 def _given(recipe: Recipe) -> dict[str, Any]:
     """Return what a recipe says of the training: a run goes on when only words, scores or the bundle are to differ.
 
-    Defaults are left out, so that it also goes on when a later kzoo knows more fields.
+    The score that checkpoints are chosen by belongs to the training. Defaults are left out, so that a run also goes
+    on when a later kzoo knows more fields.
     """
-    beside: Any = {"description": True, "evaluation": True, "export": True, "data": {"licence"}}
+    measured: Any = True if recipe.task == "seq2seq" else {"num_beams", "language"}
+    beside: Any = {"description": True, "evaluation": measured, "export": True, "data": {"licence"}}
     return recipe.model_dump(mode="json", exclude_defaults=True, exclude=beside)
 
 
 def _train_and_export(
     model: TransformerModel,
+    trainer: Trainer,
     recipe: Recipe,
     parts: Parts,
     directory: RunDirectory,
-    silent: bool,
-    on_epoch: OnEpoch | None,
     language: str | None,
 ) -> dict[str, Any]:
     from kzoo.recipes.card import draw_curve
-    from kzoo.recipes.fitting import train
 
-    directory.say(
-        f"{recipe.model.title}: {model.count_params():,} parameters, {len(parts.train):,} examples."
-    )
+    cut = _describe(model, recipe, parts, directory)
     if parts.cleaned is not None:
         directory.say(f"Training data: {parts.cleaned}.")
         write(directory.path / "cleaning.json", json.dumps(parts.cleaned.to_json(), indent=1) + "\n")
-    best = train(model, recipe, parts, directory, _verbosity(silent), on_epoch)
-    rows = directory.history()
-    draw_curve(rows, best, directory.curve)
+    fitted = trainer.fit(model)
+    rows = fitted.run.history()
+    draw_curve(rows, fitted.checkpoint, directory.curve)
     return {
-        **_export(model, recipe, parts, directory, language),
+        **_export(fitted, recipe, parts, directory, language),
+        **fitted.metrics,
+        **({"cut": cut} if cut else {}),
         **({"cleaned": str(parts.cleaned)} if parts.cleaned is not None else {}),
-        "epoch": best,
+        "epoch": fitted.checkpoint,
         "seconds": round(sum(row["seconds"] for row in rows), 3),
-        "parameters": model.count_params(),
+        "parameters": fitted.model.count_params(),
         "examples": {
             "train": len(parts.train),
             "validation": len(parts.validation) if parts.validation is not None else 0,
@@ -162,28 +205,56 @@ def _train_and_export(
     }
 
 
+def _describe(
+    model: TransformerModel, recipe: Recipe, parts: Parts, directory: RunDirectory
+) -> dict[str, int]:
+    """Say what is learnt from and what learns, and return how many texts of each part are cut."""
+    from kzoo.recipes.texts import count_cut
+    from kzoo.training import count_trainable
+
+    for note in parts.notes:
+        directory.say(note)
+    trained = count_trainable(model)
+    some = f", {trained:,} of which train" if trained < model.count_params() else ""
+    directory.say(
+        f"{recipe.model.title}: {model.count_params():,} parameters{some}, {len(parts.train):,} examples."
+    )
+    tokenizer, length = model.tokenizer, model.max_length
+    if tokenizer is None or length is None or recipe.task == "seq2seq":
+        return {}
+    held = {"training": parts.train, "validation": parts.validation, "test": parts.test}
+    counts = {name: count_cut(examples, recipe, tokenizer, length) for name, examples in held.items()}
+    cut = {name: count for name, count in counts.items() if count}
+    if cut:
+        listed = ", ".join(f"{count:,} in the {name} data" for name, count in cut.items())
+        directory.say(f"Texts of more than {length} tokens, which are cut: {listed}.")
+    return cut
+
+
 def _export(
-    model: TransformerModel, recipe: Recipe, parts: Parts, directory: RunDirectory, language: str | None
+    fitted: Fitted, recipe: Recipe, parts: Parts, directory: RunDirectory, language: str | None
 ) -> dict[str, Any]:
     """Make the bundle, and return what was measured on it."""
     from kzoo.export import to_bundle
     from kzoo.recipes.evaluation import Examiner
+    from kzoo.recipes.repeating import report_without_test
 
-    wanted = recipe.export
+    wanted, measurable = recipe.export, len(parts.test) > 0
     examiner = Examiner(recipe, parts, language)
     report = to_bundle(
-        model,
+        fitted.model,
         directory.bundle,
         name=recipe.name,
         tolerance=wanted.tolerance,
         dtype=wanted.dtype,
         calibration=list(parts.train.inputs[:_CALIBRATION]) if wanted.dtype == "int8_static" else None,
-        metric=examiner if wanted.dtype != "float32" else None,
+        metric=examiner if wanted.dtype != "float32" and measurable else None,
         max_drop=wanted.max_drop,
         progress=directory.log,
     )
     directory.say(f"Exported: {report}")
-    return {**examiner.report(directory), "largest_difference": report.largest_difference}
+    measured = examiner.report(directory) if measurable else report_without_test(fitted, parts, directory)
+    return {**measured, "largest_difference": report.largest_difference}
 
 
 def _publish(recipe: Recipe, directory: RunDirectory, metrics: dict[str, Any], shelf: Path) -> None:
@@ -227,30 +298,6 @@ def _check_packages(recipe: Recipe) -> None:
             raise MissingDependencyError(
                 f"Training by a recipe needs {error.name}: pip install 'kzoo[train,export]'."
             ) from error
-
-
-def _language(recipe: Recipe) -> str | None:
-    """Return the language that translations are in, if it is known and Moses knows it.
-
-    Raises:
-        KzooError: it is not, but the recipe says that it is, or its metric needs it.
-    """
-    if recipe.task != "seq2seq":
-        return None
-    from kzoo.recipes.moses import language_of, moses
-    from kzoo.recipes.scores import MOSES_BLEU
-
-    language = recipe.evaluation.language
-    if language is not None:
-        moses([], language)
-    elif isinstance(recipe.data, AlignedData):
-        language = language_of((recipe.data.test or recipe.data.train)[1])
-    if language is None and recipe.metric == MOSES_BLEU:
-        raise KzooError(
-            f"evaluation.metric = {MOSES_BLEU}: the target file's name does not tell its language. Say it: "
-            'evaluation.language = "de".'
-        )
-    return language
 
 
 def _environment(command: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from kzoo.errors import did_you_mean
 from kzoo.recipes.data_kinds import Section, Share
 
 Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Betas = Annotated[list[Share], Field(min_length=2, max_length=2)]
 DTYPES = ("float32", "float16", "int8", "int8_static", "int4")
 
@@ -19,7 +20,8 @@ class TextSection(Section):
     """How texts are read."""
 
     vocab_size: int = Field(default=8000, gt=0)
-    """Most tokens of the tokenizer that is trained on the training texts."""
+    """Most tokens of the tokenizer that is trained on the training texts; with `model.pretrained` how many of the
+    checkpoint's tokens stay, those that these texts use most: all unless given."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """How often a merge of the BPE is left out in training, for pairs of texts with `training.batch_tokens`."""
@@ -197,6 +199,47 @@ class LoraSection(Section):
 
     targets: Annotated[list[str], Field(min_length=1)] = ["query", "value"]
     """The projections that have them, as `kzoo.training.add_lora` names them."""
+
+
+class DistillationSection(Section):
+    """What the model learns from a teacher, as a student."""
+
+    teacher: str
+    """A recipe beside this one, which is trained first, unless it was before; a .keras file or a bundle, found as
+    data is; for embeddings a checkpoint too, as in `model.pretrained`."""
+
+    initialize: bool = True
+    """Whether the student begins with the teacher's weights: its embeddings of the tokens that the training texts
+    use, `text.vocab_size` of them at most and every character, and those of its blocks that `layers` says."""
+
+    layers: Literal["uniform", "last", "first"] | list[Positive] = "uniform"
+    """Which of the teacher's layers the student's begin as, and learn from: spread evenly, at one end, or by number,
+    from 1."""
+
+    weights: dict[Literal["labels", "logits", "hidden", "attention", "embedding"], NotNegative] = {}
+    """Of the parts of the loss: half each for labels and logits unless given; for embeddings all on them."""
+
+    temperature: float = Field(default=2.0, gt=0)
+    """What logits are divided by."""
+
+    embedding: Literal["cosine", "mse"] = "cosine"
+    """How embeddings are compared."""
+
+    unlabelled: list[str] = []
+    """Files with a text a line, found as data is, that the student learns from besides."""
+
+    augmented: int = Field(default=0, ge=0)
+    """How many copies of each training text, varied as `text.augment` says, the student learns from besides."""
+
+    epochs: int | None = Field(default=None, gt=0)
+    """Passes over the texts with the teacher, before the training on the data by itself begins; unless given, there
+    is one training on both at once."""
+
+    learning_rate: float | None = Field(default=None, gt=0)
+    """The peak in these epochs; `training.learning_rate` unless given."""
+
+    from_scratch: bool = True
+    """Whether the same student is trained without a teacher too, to tell what the teacher is worth."""
 
 
 class EvaluationSection(Section):

@@ -16,6 +16,8 @@ from kzoo.text import Tokenizer
 from kzoo.training.batches import EncodedBatches
 from kzoo.training.similarity import interleave
 
+# Texts that are encoded together, to be counted.
+_ENCODED = 1024
 Vary = Callable[[list[Any]], list[Any]]
 
 
@@ -44,6 +46,15 @@ def text_batches(
 
     size = recipe.training.batch_size
     return EncodedBatches(list(examples.inputs), examples.targets, weights, prepare, size, shuffle=learn)
+
+
+def count_cut(examples: Examples | None, recipe: Recipe, tokenizer: Tokenizer, max_length: int) -> int:
+    """Return how many of the examples have texts that are longer than the model takes, and are cut."""
+    texts: list[Any] = list(examples.inputs) if examples is not None else []
+    if recipe.task == "embedding":
+        texts = [text for pair in texts for text in pair]
+    chunks = (texts[start : start + _ENCODED] for start in range(0, len(texts), _ENCODED))
+    return sum(int(tokenizer.encode(chunk, max_length=max_length).truncated.sum()) for chunk in chunks)
 
 
 def varier(

@@ -19,9 +19,10 @@ def example_weights(training: TrainingSection, parts: Parts) -> np.ndarray | Non
     Raises:
         KzooError: the recipe weighs a class that there is not.
     """
-    wanted, counts = training.class_weights, Counter(parts.train.targets)
+    wanted = training.class_weights
     if wanted is None:
         return None
+    counts = Counter(parts.train.targets)
     if wanted == "balanced":
         weights = {name: len(parts.train) / (len(counts) * count) for name, count in counts.items()}
     else:

@@ -76,6 +76,15 @@ def test_the_data_says_the_task(load):
         ("evaluation.metric=acuracy", "Did you mean 'accuracy'?"),
         ("name=../topic", "name: String should match pattern"),
         ("model={}", "model: say either name or pretrained"),
+        ("model.pretrained=a", "model: say either name or pretrained"),
+        ("training.seeds=[1, 2]", "training.seeds needs data.validation or data.validation_share"),
+        ("training.seeds=[1, 1]", "training: seeds are different numbers, in place of seed"),
+        ("training.folds=3", "training.folds is for data without a test part: leave data.test out"),
+        ("training.freeze=head", "training.freeze"),
+        ("training.layer_decay=1.5", "training.layer_decay: Input should be less than or equal to 1"),
+        ('training.class_weights="even"', "training.class_weights"),
+        ("lora.ranks=4", "lora.ranks: unknown field. Did you mean 'rank'?"),
+        ("text.augment.swaps=0.1", "text.augment.swaps: unknown field. Did you mean 'swap'?"),
     ],
 )
 def test_mistakes_are_named_with_file_and_field(load, override, message):
@@ -117,6 +126,39 @@ def test_a_tokenizer_is_given_or_trained(load):
     assert load(TOPIC, "model.tokenizer=a.json").model.tokenizer == "a.json"
     with pytest.raises(KzooError, match="vocab_size is for a tokenizer to be trained"):
         load(TOPIC, "model.tokenizer=a.json", "text.vocab_size=100")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["training.freeze=backbone", "training.layer_decay=0.9"],
+            "leaves no layer for unfreeze_every or layer_decay",
+        ),
+        (["training.seeds=[0, 1]", "training.seed=3"], "in place of seed"),
+        (["training.seeds=[0, 1]", "training.folds=2"], "seeds and folds exclude each other"),
+        (["lora.rank=4", "training.freeze=2"], "leave freeze and unfreeze_every out"),
+        (['data.task="multilabel"', 'training.class_weights="balanced"'], "one class for each example"),
+        (['data.task="tokens"', "text.augment.swap=0.1"], "these texts cannot be varied"),
+    ],
+)
+def test_fields_that_contradict_each_other(load, overrides, message):
+    with pytest.raises(KzooError) as caught:
+        load(TOPIC, *overrides)
+    assert message in str(caught.value)
+
+
+def test_a_table_says_its_task(load):
+    for task, own, metric in (
+        ("multilabel", "multilabel", "macro_f1"),
+        ("tokens", "tokens", "span_f1"),
+        ("regression", "regression", "pearson"),
+    ):
+        recipe = load(TOPIC, f"data.task={task}")
+        assert (recipe.task, recipe.metric) == (own, metric)
+    recipe = load(TOPIC, "data.task=similarity", "data.text_pair=other")
+    assert (recipe.task, recipe.metric) == ("embedding", "spearman")
+    assert load(TOPIC, "evaluation.metric=f1:spam").metric == "f1:spam"
 
 
 def test_files_that_are_no_recipe(load, tmp_path):
@@ -172,8 +214,14 @@ def test_pairs_of_texts_come_in_tables_too(load):
 
 
 def test_the_recipes_on_the_shelf_are_valid_and_commented():
-    recipes = sorted((Path(__file__).parents[2] / "models").glob("*/recipe.toml"))
-    assert {path.parent.name for path in recipes} >= {"translate-en-de", "translate-en-fr"}
+    recipes = sorted((Path(__file__).parents[2] / "models").glob("*/*.toml"))
+    assert {path.parent.name for path in recipes} >= {
+        "translate-en-de",
+        "translate-en-fr",
+        "spam",
+        "emotions",
+    }
     for path in recipes:
-        assert load_recipe(path).name == path.parent.name
+        kind = "" if path.stem == "recipe" else f"-{path.stem}"
+        assert load_recipe(path).name == path.parent.name + kind
         assert path.read_text(encoding="utf-8").startswith("#")

@@ -18,6 +18,7 @@ import kzoo
 from kzoo import KzooError
 from kzoo.text import Tokenizer
 from tests.optional import require
+from tests.recipes.learning import moods, write_table
 
 TEXT = """
 name = "mood"
@@ -107,17 +108,7 @@ def shelf(tmp_path):
 @pytest.fixture
 def mood(shelf):
     """A recipe for sentences whose last word tells their class."""
-    ends = {"glad": ("laughs", "dances", "smiles"), "sad": ("cries", "mourns", "sighs")}
-    who = [
-        f"{size} {person}" for size in ("the tall", "a small", "one old") for person in ("man", "girl", "cat")
-    ]
-    rows = [
-        (f"{person} {verb} {word}", mood)
-        for mood, words in ends.items()
-        for person, verb, word in itertools.product(who, ("always", "then", "never once"), words)
-    ]
-    with (shelf / "mood.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("sentence", "mood"), *rows])
+    write_table(shelf / "mood.csv", ("sentence", "mood"), moods())
     (shelf / "recipe.toml").write_text(TEXT, encoding="utf-8")
     return shelf / "recipe.toml"
 
@@ -153,6 +144,8 @@ def test_texts_to_a_published_bundle(mood, tmp_path):
     assert published("The tall girl never once laughs.")["label"] == "glad"
     assert published(["a small cat then cries"])[0]["label"] == "sad"
     assert published.manifest.metrics["accuracy"] == result.scores["accuracy"]
+    assert [published(text)["label"] for text in published.manifest.examples].count("glad") == 2
+    assert len(published.manifest.examples) == 4
     published.verify()
 
     card = (mood.parent / "README.md").read_text(encoding="utf-8")
