@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from tests import bundles
 from tests.cli.commands import assert_mistake, kzoo_command
 from tests.optional import require
+from tests.runtime import graphs
 
 # Those words that one classifier knows and the other does not.
 FEWER = {"Business": ("shares", "bank"), "Sports": ("match", "goal")}
@@ -94,6 +96,101 @@ def test_classes_are_scored(topic: Path, table: tuple[str | Path, ...], folder: 
     assert scores["accuracy"]["value"] == 1.0
 
 
+def test_the_table_of_classes_is_shown(topic: Path, table: tuple[str | Path, ...]) -> None:
+    require("sklearn")
+    found = json.loads(kzoo_command("evaluate", topic, *table, "--json").stdout)
+    assert found["classes"]["Sports"]["f1"] == 1.0
+    assert found["confusion"] == {"Business": {"Business": 60}, "Sports": {"Sports": 60}}
+    assert sum(each["count"] for each in found["calibration"]) == 120
+    assert list(found["scores"]) == [
+        "accuracy",
+        "macro_f1",
+        "micro_f1",
+        "calibration_error",
+        "roc_auc",
+        "average_precision",
+    ]
+    shown = kzoo_command("evaluate", topic, *table).stdout
+    assert re.search(r"^class +precision +recall +f1 +support +roc auc +average precision$", shown, re.M)
+    assert re.search(r"^Sports +1\.000 +1\.000 +1\.000 +60 ", shown, re.M)
+    assert re.search(r"^roc_auc +1$", shown, re.M)
+
+
+def test_a_score_that_the_bundle_is_known_by_is_measured_too(
+    table: tuple[str | Path, ...], folder: Path
+) -> None:
+    known = bundles.write_text_classifier(folder / "known")
+    manifest = json.loads((known / "manifest.json").read_text())
+    (known / "manifest.json").write_text(json.dumps({**manifest, "metrics": {"f1:Sports": 0.9}}))
+    found = json.loads(kzoo_command("evaluate", known, *table, "--json").stdout)
+    assert found["scores"]["f1:Sports"]["value"] == 1.0
+    assert found["scores"]["f1:Sports"]["margin"] == 0.0
+
+
+def test_columns_are_found_and_classes_named(topic: Path, folder: Path) -> None:
+    rows = [f"{number},the {word}" for number in (1, 2) for word in list(bundles.TOPICS.values())[number - 1]]
+    (folder / "numbered.csv").write_text("\n".join(["topic,news", *rows * 3]) + "\n")
+    (folder / "classes.txt").write_text("Business\nSports\n")
+    given = ("--table", folder / "numbered.csv", "--classes", folder / "classes.txt")
+    result = kzoo_command("evaluate", topic, *given, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["scores"]["accuracy"]["value"] == 1.0
+    assert "news" in result.stderr
+    unknown = kzoo_command("evaluate", topic, *given[:2])
+    assert unknown.exit_code == 1
+    assert "label '1', which the model does not know" in " ".join(unknown.stderr.split())
+
+
+def test_sets_of_labels_words_numbers_and_likenesses_are_scored(folder: Path) -> None:
+    tables = {
+        "multilabel": ("text,labels", [("the dog runs fast", '"animal,sport"'), ("shares fell", "business")]),
+        "tokens": ("text,labels", [("the dog runs", "O B-animal I-animal"), ("on monday", "O B-time")]),
+        "regression": ("text,labels", [(text, 0.1 * row) for row, text in enumerate(graphs.TEXTS)]),
+        "embedding": (
+            "one,other,score",
+            [("the dog", "the cat,0.9"), ("shares", "a bird,0.1"), ("a", "the,0.5")],
+        ),
+    }
+    options = {"embedding": ("--text", "one", "--text-pair", "other", "--label", "score")}
+    leading = {"multilabel": "macro_f1", "tokens": "f1", "regression": "pearson", "embedding": "spearman"}
+    for task, (head, rows) in tables.items():
+        write = graphs.write_token_bundle if task == "tokens" else graphs.write_text_bundle
+        bundle = write(folder / "tasks" / task, task)
+        file = folder / f"{task}.csv"
+        file.write_text("\n".join([head, *(",".join(map(str, row)) for row in rows)]) + "\n")
+        columns = options.get(task, ("--text", "text", "--label", "labels"))
+        result = kzoo_command("evaluate", bundle, "--table", file, *columns, "--json")
+        assert result.exit_code == 0, result.stderr
+        found = json.loads(result.stdout)
+        assert leading[task] in found["scores"]
+        if task == "tokens":
+            assert found["scores"]["f1"]["value"] == 1.0
+            assert found["classes"]["animal"]["support"] == 1
+        assert ("classes" in found) == (task in ("multilabel", "tokens"))
+        pairs = kzoo_command("compare", bundle, bundle, "--table", file, *columns, "--json")
+        assert json.loads(pairs.stdout)["scores"][leading[task]]["p_value"] == 1.0
+    tuned = json.loads(
+        kzoo_command(
+            "evaluate", bundle.parent / "multilabel", "--table", folder / "multilabel.csv", "--json"
+        ).stdout
+    )
+    assert {row["threshold"] for row in tuned["classes"].values()} == {0.5}
+
+
+def test_the_test_data_of_a_recipe(topic: Path, table: tuple[str | Path, ...], folder: Path) -> None:
+    recipe = folder / "recipe.toml"
+    recipe.write_text(
+        'name = "topic"\n[data]\ntrain = "test.csv"\ntest_share = 0.5\ntext = "what"\nlabel = "which"\n'
+        '[model]\npretrained = "package:not_installed"\n[training]\nepochs = 1\n'
+    )
+    result = kzoo_command("evaluate", topic, "--recipe", recipe, "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert (found["examples"], found["scores"]["accuracy"]["value"]) == (60, 1.0)
+    both = kzoo_command("evaluate", topic, *table, "--recipe", recipe)
+    assert_mistake(both, "give it --table FILE, or --recipe RECIPE")
+
+
 def test_two_bundles_are_compared(topic: Path, table: tuple[str | Path, ...], folder: Path) -> None:
     worse = bundles.write_text_classifier(folder / "worse", words_of=FEWER)
     result = kzoo_command("compare", worse, topic, *table, "--json")
@@ -125,7 +222,8 @@ def test_mistakes(
     )
     assert_mistake(kzoo_command("evaluate", translator), "give it --data SOURCE TARGET")
     assert_mistake(kzoo_command("evaluate", translator, *table), "give it --data SOURCE TARGET")
-    assert_mistake(kzoo_command("evaluate", topic, *table[:4]), "--label COLUMN")
+    assert_mistake(kzoo_command("evaluate", topic, *table, "--text-pair", "which"), "are different columns")
+    assert_mistake(kzoo_command("evaluate", topic, "--recipe", folder / "no.toml"), "There is no recipe")
     assert_mistake(
         kzoo_command("evaluate", topic, *table, "--language", "de"), "--language is for translations"
     )
