@@ -201,7 +201,7 @@ def test_the_recipes_in_the_documents_are_valid(tmp_path):
         path = tmp_path / f"{index}.toml"
         path.write_text(recipe, encoding="utf-8")
         tasks.append(load_recipe(path).task)
-    assert tasks == ["classification", "seq2seq", "image_classification"]
+    assert tasks == ["classification", "classification", "seq2seq", "image_classification"]
 
 
 def test_pairs_of_texts_come_in_tables_too(load):
