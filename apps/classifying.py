@@ -99,16 +99,19 @@ class Classifier:
 
     @property
     def pairs(self) -> bool | None:
-        """Whether it takes pairs of texts; None if it takes both."""
+        """Whether it takes pairs of texts; None if it does not say."""
+        examples = self.pipeline.manifest.examples
         if self.pipeline.task == "embedding":
             return True
+        if examples:
+            return isinstance(examples[0], tuple)
         kinds = getattr(self.pipeline.reader, "kinds", "singles")
         return None if kinds == "both" else kinds == "pairs"
 
     @property
     def examples(self) -> Sequence[Text]:
         """Texts to try."""
-        return () if self.pairs else EXAMPLES
+        return self.pipeline.manifest.examples or (() if self.pairs else EXAMPLES)
 
     def about(self) -> str:
         """Say what the manifest does: labels, limits and scores."""

@@ -15,9 +15,10 @@ from kzoo.recipes.directory import RunDirectory, write
 from kzoo.recipes.parts import Parts, load_parts
 from kzoo.recipes.pictures import draw_pictures
 from kzoo.recipes.scores import MOSES_BLEU, Pair, Score, named_classes
-from kzoo.recipes.showing import show_hardest, show_translations
+from kzoo.recipes.showing import show_hardest, show_translations, texts_to_try
 from kzoo.runtime import Bundle, load
 from kzoo.runtime.manifest import MANIFEST_FILE
+from kzoo.text import Text
 
 
 def answers(
@@ -174,7 +175,8 @@ class Examiner:
         test, metric = self._parts.test, self._recipe.metric
         found = self._last or self.ask(load(directory.bundle))
         measured = found.scores(test.targets)
-        keep_scores(directory.bundle, measured, found)
+        tried = None if isinstance(found, Translations) else texts_to_try(test)
+        keep_scores(directory.bundle, measured, found, tried)
         scores = {name: measured[name] for name in (metric, *measured)}
         listed = ", ".join(f"{name} {score}" for name, score in scores.items())
         directory.say(f"On {len(test):,} test examples: {listed}.")
@@ -192,9 +194,12 @@ class Examiner:
         }
 
 
-def keep_scores(path: Path, scores: Mapping[str, Score], found: Answers) -> None:
-    """Write scores into a bundle's manifest, and the thresholds that the answers were chosen by, if they were."""
+def keep_scores(
+    path: Path, scores: Mapping[str, Score], found: Answers, examples: list[Text] | None = None
+) -> None:
+    """Write scores into a bundle's manifest, texts to try, and the thresholds that the answers were chosen by."""
     manifest = Bundle.open(path).manifest
+    manifest.examples = examples or manifest.examples
     manifest.metrics = {**manifest.metrics, **{name: score.value for name, score in scores.items()}}
     if isinstance(found, LabelSets) and found.thresholds is not None:
         manifest.thresholds = found.thresholds.tolist()

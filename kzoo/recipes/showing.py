@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ import numpy as np
 
 from kzoo.data import Examples
 from kzoo.recipes.answers import Answers, WordLabels
+from kzoo.text.strings import Text, parts_of
 
 _COUNT = 5
 _HARDEST = 10
+_TO_TRY = 4
+# Fewest characters of a text to try.
+_SHORT = 15
 # Most characters of a text that is shown.
 _LONGEST = 240
 # What Markdown would take for more than a character, outside the beginning of a line.
@@ -93,6 +98,26 @@ def show_hardest(examples: Examples, found: Answers, count: int = _HARDEST) -> l
             {"input": text, "expected": right, "found": answer, "loss": round(float(losses[place]), 4)}
         )
     return rows
+
+
+def texts_to_try(examples: Examples, count: int = _TO_TRY) -> list[Text]:
+    """Return the first texts, or pairs, that are neither short nor long, of as many classes as can be.
+
+    Example:
+        >>> texts_to_try(Examples(["too short", "The striker scored twice.", "Shares fell again."], ["a", "b", "c"]))
+        ['The striker scored twice.', 'Shares fell again.']
+    """
+    targets = [str(target) for target in examples.targets]
+    most = max(1, count // max(1, len(set(targets))))
+    taken: Counter[str] = Counter()
+    found: list[Text] = []
+    for text, target in zip(examples.inputs, targets, strict=True):
+        if not isinstance(text, str | tuple) or len(found) == count:
+            break
+        if taken[target] < most and all(_SHORT <= len(part) <= _LONGEST for part in parts_of(text)):
+            taken[target] += 1
+            found.append(text)
+    return found
 
 
 def hardest_table(rows: Sequence[dict[str, Any]]) -> str:

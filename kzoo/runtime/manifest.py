@@ -68,7 +68,8 @@ class Manifest(BaseModel):
 
     `graphs` is keyed by role: `model`, or `encoder` and `decoder`. `files` records every other file in the
     bundle. `thresholds` are the least scores of the labels that are given, in the order of `labels`, where there may
-    be any number of them. `metrics` holds what was measured at export (largest difference to Keras, task scores).
+    be any number of them. `examples` are texts to try it with, or pairs of texts if it takes pairs. `metrics` holds
+    what was measured at export (largest difference to Keras, task scores).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -79,6 +80,7 @@ class Manifest(BaseModel):
     graphs: dict[str, GraphSpec]
     labels: list[str] | None = None
     thresholds: list[Annotated[float, Field(ge=0, le=1)]] | None = None
+    examples: list[str | tuple[str, str]] | None = None
     text: TextPreprocessing | None = None
     image: ImagePreprocessing | None = None
     generation: GenerationDefaults | None = None

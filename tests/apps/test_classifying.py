@@ -44,6 +44,16 @@ def test_what_a_bundle_is_good_for_is_read_from_its_manifest(known):
     ]
 
 
+def test_the_manifests_examples_are_offered_and_say_what_goes_in(tmp_path):
+    path = bundles.write_text_classifier(tmp_path / "topic")
+    for examples, pairs in ((["The goal."], False), ([["The goal.", "The bank."]], True)):
+        edit(path, examples=examples)
+        classifier = Classifier(kzoo.load(path))
+        assert classifier.pairs is pairs
+        assert [*classifier.examples] == [tuple(text) if pairs else text for text in examples]
+        classifier.answer(classifier.examples[0], 1)
+
+
 def test_the_best_labels_are_ranked_and_one_is_said(known):
     bars = known["topic"].answer("the goal of the bank, the match", 5).bars
     assert [(bar.label, bar.said) for bar in bars] == [("Sports", True), ("Business", False)]
