@@ -177,10 +177,12 @@ def _measured(metrics: Mapping[str, Any]) -> str:
 def _repeated(summary: Mapping[str, Any], kind: str) -> str:
     """Return what several trainings scored, in Markdown."""
     names = list(summary["mean"])
-    rows = [(run, *(_form(name, scores[name]) for name in names)) for run, scores in summary["runs"].items()]
+    rows = [
+        (run, *(form_score(name, scores[name]) for name in names)) for run, scores in summary["runs"].items()
+    ]
     both = ((summary["mean"][name], summary["spread"][name]) for name in names)
     means = [
-        f"{_form(name, mean)} ± {_form(name, spread)}"
+        f"{form_score(name, mean)} ± {form_score(name, spread)}"
         for name, (mean, spread) in zip(names, both, strict=True)
     ]
     table = markdown_table(("training", *names), [*rows, ("mean ± standard deviation", *means)], len(names))
@@ -197,13 +199,21 @@ def _cut(counts: Mapping[str, int]) -> str:
     return f"\n- Longer than the model takes, and cut: {listed}."
 
 
-def _form(name: str, value: float) -> str:
+def form_score(name: str, value: float) -> str:
+    """Return a score as the card shows it.
+
+    Example:
+        >>> form_score("accuracy", 0.912), form_score("bleu", 31.23), form_score("f1:spam", 0.95)
+        ('91.20%', '31.2', '0.9500')
+    """
     return _SHOWN.get(name, "{:.4f}").format(value)
 
 
 def _shown(name: str, metrics: Mapping[str, Any]) -> str:
     margin = metrics["margins"].get(name)
-    return _form(name, metrics["scores"][name]) + (f" ± {_form(name, margin)}" if margin is not None else "")
+    return form_score(name, metrics["scores"][name]) + (
+        f" ± {form_score(name, margin)}" if margin is not None else ""
+    )
 
 
 def _classes(table: Mapping[str, Mapping[str, float]]) -> str:
