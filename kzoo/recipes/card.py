@@ -13,7 +13,7 @@ from kzoo.recipes.showing import as_tables, cell, hardest_table, markdown_table
 
 _PERCENT, _HUNDRED = "{:.2%}", "{:.1f}"
 _SHOWN = {
-    **dict.fromkeys(("accuracy", "exact_match"), _PERCENT),
+    **dict.fromkeys(("accuracy", "exact_match", "token_accuracy"), _PERCENT),
     **dict.fromkeys(("bleu", "chrf", "ter", "bleu_lowercased_tokenized"), _HUNDRED),
 }
 _COLUMNS = ("precision", "recall", "f1", "support", "threshold")
@@ -35,7 +35,6 @@ _CARD = """\
 {scores}
 
 {measured}
-{signatures}{repeated}{pictures}{classes}{distillation}
 
 ```python
 import kzoo
@@ -72,7 +71,8 @@ def draw_curve(rows: Sequence[Mapping[str, float]], best: int, path: Path) -> No
     """
     from matplotlib.figure import Figure
 
-    names = ("loss", "accuracy", "token_accuracy", "bleu")
+    held = (key.removeprefix("val_") for key in rows[0] if key.startswith("val_"))
+    names = dict.fromkeys(("loss", "accuracy", "token_accuracy", "bleu", *held))
     measured = [name for name in names if name in rows[0] or f"val_{name}" in rows[0]]
     figure = Figure(figsize=(4 * len(measured), 3), layout="constrained")
     unit = "step" if "step" in rows[0] else "epoch"
@@ -116,10 +116,14 @@ def card(
         scored=f"score on {examples['test']:,} test examples"
         if examples["test"]
         else "mean score of the folds",
-        measured=_measured(metrics),
-        repeated="".join(_repeated(metrics[kind], kind) for kind in ("seeds", "folds") if kind in metrics),
-        signatures="".join(f"\n    {name} {text}" for name, text in metrics["signatures"].items())
-        + ("\n" if metrics["signatures"] else ""),
+        measured=_joined(
+            _measured(metrics),
+            "\n".join(f"    {name} {text}" for name, text in metrics["signatures"].items()),
+            *(_repeated(metrics[kind], kind) for kind in ("seeds", "folds") if kind in metrics),
+            *(f"![{caption}]({name})" for name, caption in metrics.get("pictures", {}).items()),
+            _classes(metrics["classes"]) if metrics.get("classes") else "",
+            metrics.get("distillation", ""),
+        ),
         use=_USE[recipe.task],
         command=environment["command"],
         model=recipe.model.title,
@@ -132,11 +136,6 @@ def card(
         cleaned=f"\n- Data: {metrics['cleaned']}." if metrics.get("cleaned") else "",
         cut=_cut(metrics["cut"]) if metrics.get("cut") else "",
         chosen=_chosen(recipe.training, metrics),
-        pictures="".join(
-            f"\n![{caption}]({name})\n" for name, caption in metrics.get("pictures", {}).items()
-        ),
-        classes=_classes(metrics["classes"]) if metrics.get("classes") else "",
-        distillation=f"\n{metrics['distillation'].strip()}\n" if "distillation" in metrics else "",
         hardest=hardest_table(metrics.get("hardest", [])),
         translations=as_tables(metrics["shown"]) if "shown" in metrics else "",
         date=environment["started"][:10],
@@ -191,7 +190,12 @@ def _repeated(summary: Mapping[str, Any], kind: str) -> str:
         "validation data.",
         "folds": "Each on the fold that it did not learn from, before the export.",
     }[kind]
-    return f"\n## Several {kind}\n\n{note}\n\n{table}\n"
+    return _joined(f"## Several {kind}", note, table)
+
+
+def _joined(*sections: str) -> str:
+    """Return what there is, with a blank line between."""
+    return "\n\n".join(section.strip("\n") for section in sections if section)
 
 
 def _cut(counts: Mapping[str, int]) -> str:
@@ -226,7 +230,6 @@ def _classes(table: Mapping[str, Mapping[str, float]]) -> str:
         (name, *(f"{table[name][column]:{',' if column == 'support' else '.3f'}}" for column in columns))
         for name in shown
     ]
-    note = ""
-    if len(shown) < len(table):
-        note = f"\nThe {len(shown)} of {len(table):,} classes with the lowest F1.\n"
-    return f"{note}\n{markdown_table(('class', *columns), rows, numbers=len(columns))}\n"
+    some = len(shown) < len(table)
+    note = f"The {len(shown)} of {len(table):,} classes with the lowest F1." if some else ""
+    return _joined(note, markdown_table(("class", *columns), rows, numbers=len(columns)))

@@ -152,7 +152,12 @@ def test_sets_of_labels_words_numbers_and_likenesses_are_scored(folder: Path) ->
         ),
     }
     options = {"embedding": ("--text", "one", "--text-pair", "other", "--label", "score")}
-    leading = {"multilabel": "macro_f1", "tokens": "f1", "regression": "pearson", "embedding": "spearman"}
+    leading = {
+        "multilabel": "macro_f1",
+        "tokens": "span_f1",
+        "regression": "pearson",
+        "embedding": "spearman",
+    }
     for task, (head, rows) in tables.items():
         write = graphs.write_token_bundle if task == "tokens" else graphs.write_text_bundle
         bundle = write(folder / "tasks" / task, task)
@@ -164,7 +169,7 @@ def test_sets_of_labels_words_numbers_and_likenesses_are_scored(folder: Path) ->
         found = json.loads(result.stdout)
         assert leading[task] in found["scores"]
         if task == "tokens":
-            assert found["scores"]["f1"]["value"] == 1.0
+            assert found["scores"]["span_f1"]["value"] == 1.0
             assert found["classes"]["animal"]["support"] == 1
         assert ("classes" in found) == (task in ("multilabel", "tokens"))
         pairs = kzoo_command("compare", bundle, bundle, "--table", file, *columns, "--json")

@@ -33,8 +33,8 @@ def span_scores(predicted: Words, expected: Words, *, resamples: int = RESAMPLES
         resamples: as for `translation_scores`; texts are resampled.
 
     Returns:
-        `f1`, `precision` and `recall` of spans, where a span counts as found if its first word, its last word and its
-        kind are right; and `accuracy`, the share of words with the right label; all from 0 to 1.
+        `span_f1`, `span_precision` and `span_recall`, where a span counts as found if its first word, its last word
+        and its kind are right; and `token_accuracy`, the share of words with the right label; all from 0 to 1.
 
     Raises:
         KzooError: there are no texts, or not as many of the one as of the other, or a text has other words.
@@ -42,7 +42,7 @@ def span_scores(predicted: Words, expected: Words, *, resamples: int = RESAMPLES
     Example:
         >>> right = [["B-PER", "I-PER", "O", "B-LOC"]]
         >>> scores = span_scores([["B-PER", "O", "O", "B-LOC"]], right, resamples=0)
-        >>> scores["f1"].value, scores["accuracy"].value
+        >>> scores["span_f1"].value, scores["token_accuracy"].value
         (0.5, 0.75)
     """
     check_counts(expected, predicted)
@@ -93,10 +93,10 @@ def _measure(predicted: Words, expected: Words) -> Measure:
     def measure(counts: np.ndarray) -> dict[str, np.ndarray]:
         both, found, wanted, hits, words = (counts @ table).T
         return {
-            "f1": ratio(2 * both, found + wanted),
-            "precision": ratio(both, found),
-            "recall": ratio(both, wanted),
-            "accuracy": ratio(hits, words),
+            "span_f1": ratio(2 * both, found + wanted),
+            "span_precision": ratio(both, found),
+            "span_recall": ratio(both, wanted),
+            "token_accuracy": ratio(hits, words),
         }
 
     return measure

@@ -20,12 +20,12 @@ FOUND = labelled("B-PER I-PER O O O", "O B-ORG I-ORG I-ORG I-ORG", "B-LOC O O", 
 def test_a_span_is_right_as_a_whole_or_not_at_all():
     scores = span_scores(FOUND, RIGHT)
     # Four were found, four are there, one is both.
-    assert scores["precision"].value == pytest.approx(1 / 4)
-    assert scores["recall"].value == pytest.approx(1 / 4)
-    assert scores["f1"].value == pytest.approx(1 / 4)
-    assert scores["accuracy"].value == pytest.approx(10 / 15)
-    assert next(iter(scores)) == "f1"
-    assert scores["f1"].margin > 0
+    assert scores["span_precision"].value == pytest.approx(1 / 4)
+    assert scores["span_recall"].value == pytest.approx(1 / 4)
+    assert scores["span_f1"].value == pytest.approx(1 / 4)
+    assert scores["token_accuracy"].value == pytest.approx(10 / 15)
+    assert next(iter(scores)) == "span_f1"
+    assert scores["span_f1"].margin > 0
 
 
 def test_the_table_of_kinds():
@@ -45,8 +45,8 @@ def test_labels_without_places_are_spans_where_there_is_an_outside():
 
 def test_the_better_one_is_found_out():
     pairs = compare_spans(FOUND * 20, RIGHT * 20, RIGHT * 20)
-    assert pairs["f1"].second.value == 1
-    assert pairs["f1"].p_value < 0.01
+    assert pairs["span_f1"].second.value == 1
+    assert pairs["span_f1"].p_value < 0.01
 
 
 def test_texts_with_other_words_are_refused():
