@@ -123,7 +123,7 @@ class Recipe(Section):
             raise ValueError(
                 "the section 'distillation' is for texts with labels, or pairs that are alike or not"
             )
-        for field in ("seeds", "folds", "freeze", "unfreeze_every", "class_weights"):
+        for field in ("seeds", "folds", "freeze", "unfreeze_every"):
             if getattr(self.training, field) is not None:
                 raise ValueError(f"training.{field} does not go with the section 'distillation'")
         if self.lora is not None or self.training.layer_decay != 1.0:

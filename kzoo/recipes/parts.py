@@ -80,7 +80,7 @@ def load_parts(recipe: Recipe, beside: Path) -> Parts:
 
     def find(name: str) -> Path:
         path = locate(name, beside)
-        checksums[name] = _checksum(path)
+        checksums[name] = checksum(path)
         return path
 
     if recipe.model.tokenizer is not None:
@@ -88,7 +88,7 @@ def load_parts(recipe: Recipe, beside: Path) -> Parts:
     for bundle in (recipe.text.augment.back_translation if recipe.text is not None else None) or []:
         find(bundle)
     if recipe.model.pretrained is not None:
-        checksums[recipe.model.pretrained] = _checksum(find_pretrained(recipe.model.pretrained, beside))
+        checksums[recipe.model.pretrained] = checksum(find_pretrained(recipe.model.pretrained, beside))
     data, cleaned, tables = recipe.data, None, None
     if isinstance(data, TableData):
         tables = read_tables(data, find)
@@ -178,7 +178,7 @@ def _held_out(
     return split(parts["train"], share, stratify=stratify)
 
 
-def _checksum(path: Path) -> str:
+def checksum(path: Path) -> str:
     """Return the sha256 of a file, or of the names and sha256 of all files in a folder."""
     if path.is_file():
         return hash_file(path).sha256

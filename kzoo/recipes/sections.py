@@ -209,7 +209,7 @@ class DistillationSection(Section):
     data is; for embeddings a checkpoint too, as in `model.pretrained`."""
 
     initialize: bool = True
-    """Whether the student begins with the teacher's weights: its embeddings of the tokens that the training texts
+    """Whether the student begins with the teacher's weights: its embeddings of the tokens that all these texts
     use, `text.vocab_size` of them at most and every character, and those of its blocks that `layers` says."""
 
     layers: Literal["uniform", "last", "first"] | list[Positive] = "uniform"

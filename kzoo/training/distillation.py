@@ -215,7 +215,7 @@ class Distillation(keras.Model):
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Return the loss, its parts, and the task's usual metrics, where there are labels."""
         for metric in self._task_metrics if "labels" in y else ():
-            weight = None if self.student.task == "tokens" else y["labelled"]
+            weight = None if self.student.task == "tokens" else ops.cast(y["labelled"] > 0, "float32")
             metric.update_state(y["labels"], y_pred["logits"], sample_weight=weight)
         return self.get_metrics_result()
 
@@ -226,6 +226,7 @@ class Distillation(keras.Model):
         batch_size: int | None = None,
         epochs: int = 1,
         *,
+        sample_weight: Any = None,
         validation_data: Any = None,
         validation_batch_size: int | None = None,
         shuffle: bool = True,
@@ -241,6 +242,7 @@ class Distillation(keras.Model):
             y: labels, as the student's own `fit` takes them; without any, the labels' weight is 0.
             batch_size: examples a step; 32 unless given.
             epochs: passes over the data.
+            sample_weight: (n,) how much each example's label counts; the teacher's outputs all count the same.
             validation_data: `(x, y)`, or `(x,)`.
             validation_batch_size: as `batch_size`, while validating.
             shuffle: whether examples are shuffled before each epoch.
@@ -254,11 +256,11 @@ class Distillation(keras.Model):
         if self.student.labels is None and self.student.num_classes is not None:
             self.student.labels = batches.infer_labels(y, self.student.num_classes)
         if validation_data is not None:
-            held = self._lesson.prepare(*validation_data, **self._asked(), learns=False)
+            held = self._lesson.prepare(*validation_data, **self._asked())
             validation_data = batches.encode_validation(
                 held[:2], held[2], validation_batch_size or batch_size
             )
-        x, y, encoder = self._lesson.prepare(x, y, **self._asked())
+        x, y, encoder = self._lesson.prepare(x, y, sample_weight, unlabelled=True, **self._asked())
         data = batches.encode(x, y, None, encoder, batch_size=batch_size, shuffle=shuffle)
         if self.optimizer is self._default_optimizer() and initial_epoch == 0:
             steps = batches.count(data.x, batch_size)

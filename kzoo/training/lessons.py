@@ -55,7 +55,14 @@ class Lesson:
             )
 
     def prepare(
-        self, x: Any, y: Any = None, *, wanted: Wanted, needs_labels: bool, learns: bool = True
+        self,
+        x: Any,
+        y: Any = None,
+        weights: Any = None,
+        *,
+        wanted: Wanted,
+        needs_labels: bool,
+        unlabelled: bool = False,
     ) -> tuple[Any, Any, LessonEncoder]:
         """Return examples and targets, those without labels among them, and what makes batches of them."""
         if needs_labels and y is None:
@@ -65,8 +72,8 @@ class Lesson:
         if not batches.is_text(x) and not hasattr(x, "shape"):
             raise KzooError("A teacher is asked of texts, or of one array of images: give a list of strings.")
         x = batches.to_texts(x) if batches.is_text(x) else np.asarray(x)
-        labelled = np.ones(len(x), np.float32)
-        more = self.unlabelled if learns else ()
+        labelled = np.ones(len(x), np.float32) if weights is None else np.asarray(weights, np.float32)
+        more = self.unlabelled if unlabelled else ()
         if len(more):
             if self.student.task == "tokens":
                 raise KzooError("Texts without labels are for tasks with one label a text.")

@@ -110,21 +110,20 @@ class BundleTeacher:
     """
 
     def __init__(self, pipeline: Any, labels: Sequence[str] | None) -> None:
-        tasks = ("classification", "image_classification", "multilabel", "embedding")
+        tasks = ("classification", "image_classification", "multilabel", "regression", "embedding")
         if pipeline.task not in tasks:
             raise KzooError(
                 f"The bundle '{pipeline.name}' is for the task '{pipeline.task}'; one that teaches is for "
                 f"{', '.join(tasks)}. A Keras model teaches others too."
             )
         self.pipeline = pipeline
-        self.task = pipeline.task
-        self.labels = list(labels or ())
-        known = pipeline.manifest.labels or self.labels
-        if self.task != "embedding" and sorted(known) != sorted(self.labels):
+        wanted, known = list(labels or ()), pipeline.manifest.labels or list(labels or ())
+        if sorted(known) != sorted(wanted):
             raise KzooError(
                 f"The bundle '{pipeline.name}' has the classes {', '.join(known)}, and the student "
-                f"{', '.join(self.labels) or 'no names of its own: build it with labels=[...]'}."
+                f"{', '.join(wanted) or 'no names of its own: build it with labels=[...]'}."
             )
+        self._order = [known.index(label) for label in wanted]
 
     def digest(self) -> str:
         """Return the sha256 of the manifest, which has those of the bundle's files."""
@@ -132,28 +131,20 @@ class BundleTeacher:
 
     def rows(self, x: Any, wanted: Wanted) -> Rows:
         """Return for each wanted name an array for each of `x`."""
-        if wanted.per_token:
-            raise KzooError(
-                "A bundle shows neither hidden states nor attention: learn from logits or embeddings, or from the "
-                "Keras model that it was exported from."
-            )
-        if self.task == "embedding":
+        task = self.pipeline.task
+        if task == "embedding":
             return {"embedding": list(self.pipeline(list(x)))}
-        every = {"threshold": 0.0} if self.task == "multilabel" else {"top_k": len(self.labels)}
-        return {"logits": [self._logits(scores) for scores in self.pipeline(list(x), **every)]}
-
-    def _logits(self, scores: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """Return logits that have these probabilities."""
-        by_label = {entry["label"]: entry["score"] for entry in scores}
-        chances = np.clip([by_label.get(label, 0.0) for label in self.labels], 1e-7, 1 - 1e-7)
-        return np.log(chances) - (np.log1p(-chances) if self.task == "multilabel" else 0.0)
+        if task == "regression":
+            return {"logits": [np.array([result["score"]]) for result in self.pipeline(list(x))]}
+        chances = np.clip(self.pipeline.probabilities(list(x))[:, self._order], 1e-7, 1 - 1e-7)
+        return {"logits": list(np.log(chances) - (np.log1p(-chances) if task == "multilabel" else 0.0))}
 
 
 class _Observed(keras.Model):
     """Runs a model compiled, and shows what is wanted of it."""
 
     def __init__(self, model: Any, wanted: Wanted) -> None:
-        super().__init__()
+        super().__init__(name="observed")  # TensorFlow takes no name with a line in front
         self.model, self.wanted = model, wanted
         self.built = True
 
