@@ -37,14 +37,15 @@ def slopes(model: TransformerModel, inputs: dict[str, Any], scale: Any, label: A
 
 
 def _log_odds(logits: Any, label: Any, exclusive: bool) -> Any:
-    """Return what `kzoo.runtime.attribution.log_odds` does, of each row's own label."""
+    """Return what `kzoo.runtime.attribution.log_odds` does, of each row's own label, (batch, 1)."""
+    # Axes are kept: of sums that drop them TensorFlow's derivatives are of a kind that ONNX has no word for.
     own = ops.one_hot(label, logits.shape[1], dtype="float32")
-    chosen = ops.sum(logits * own, axis=1)
+    chosen = ops.sum(logits * own, axis=1, keepdims=True)
     if not exclusive or logits.shape[1] == 1:
         return chosen
     others = logits - 1e9 * own
     largest = ops.stop_gradient(ops.max(others, axis=1, keepdims=True))
-    return chosen - ops.log(ops.sum(ops.exp(others - largest), axis=1)) - largest[:, 0]
+    return chosen - largest - ops.log(ops.sum(ops.exp(others - largest), axis=1, keepdims=True))
 
 
 def _derivative(function: Callable[[Any], tuple[Any, Any]], x: Any) -> tuple[Any, Any]:
