@@ -80,13 +80,13 @@ def draw_curve(rows: Sequence[Mapping[str, float]], best: int, path: Path) -> No
     chosen = places[best - 1]
     for place, name in enumerate(measured, start=1):
         axes = figure.add_subplot(1, len(measured), place)
-        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+        for key, label, color in ((name, "training", "C0"), (f"val_{name}", "validation", "C1")):
             if key in rows[0]:
-                axes.plot(
-                    places, [row[key] for row in rows], label=label, marker="." if len(rows) < 20 else ""
-                )
+                marker = "." if len(rows) < 20 else ""
+                axes.plot(places, [row[key] for row in rows], label=label, color=color, marker=marker)
         axes.axvline(chosen, color="0.7", linestyle=":", label=f"{unit} {chosen:,}, exported")
         axes.set(xlabel=unit, title=name.replace("_", " "))
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False, fontsize="small")
     save(figure, path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from kzoo.recipes.parts import Parts, load_parts
 from kzoo.recipes.pictures import draw_pictures
 from kzoo.recipes.scores import MOSES_BLEU, Pair, Score, named_classes
 from kzoo.recipes.showing import show_hardest, show_translations, texts_to_try
-from kzoo.runtime import Bundle, load
+from kzoo.runtime import Bundle, TruncationWarning, load
 from kzoo.runtime.manifest import MANIFEST_FILE
 from kzoo.text import Text
 
@@ -156,13 +157,20 @@ class Examiner:
 
     def ask(self, pipeline: Any) -> Answers:
         """Return a pipeline's answers to the test data; sets of labels by thresholds tuned on the validation data."""
-        found = answers(pipeline, self._parts.test.inputs, **self._options)
+        found = self._answers(pipeline, self._parts.test)
         held = self._parts.validation
         if not isinstance(found, LabelSets) or held is None:
             return found
         # On the way of a training the one is the other.
-        tried = found if held is self._parts.test else answers(pipeline, held.inputs, **self._options)
+        tried = found if held is self._parts.test else self._answers(pipeline, held)
         return found.above(tried.tuned(held.targets, self._recipe.metric))
+
+    def _answers(self, pipeline: Any, examples: Examples) -> Any:
+        with warnings.catch_warnings():
+            if self._recipe.task != "seq2seq":
+                # How many texts are cut is said before the training, once.
+                warnings.simplefilter("ignore", TruncationWarning)
+            return answers(pipeline, examples.inputs, **self._options)
 
     def report(self, directory: RunDirectory) -> dict[str, Any]:
         """Measure a run's bundle, write scores and thresholds into its manifest, and draw the pictures.

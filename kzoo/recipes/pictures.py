@@ -155,7 +155,7 @@ def curves(probabilities: np.ndarray, right: np.ndarray, labels: Sequence[str]) 
     """
     from sklearn import metrics
 
-    figure = _figure(9.5, 4.2)
+    figure = _figure(9.5, 5.4)
     left, other = figure.subplots(1, 2)
     rocs, precisions = [], []
     for has, chance in zip(right.T, probabilities.T, strict=True):
@@ -164,8 +164,8 @@ def curves(probabilities: np.ndarray, right: np.ndarray, labels: Sequence[str]) 
         precision, recall, _ = metrics.precision_recall_curve(has, chance)
         precisions.append(_Line(*_thinned(recall, precision), metrics.average_precision_score(has, chance)))
     left.plot([0, 1], [0, 1], color="0.8", linestyle=":")
-    _draw_lines(left, rocs, labels, "area", "lower right")
-    _draw_lines(other, precisions, labels, "average precision", "lower left")
+    _draw_lines(left, rocs, labels, "area")
+    _draw_lines(other, precisions, labels, "average precision")
     left.set(xlabel="share of others that are taken for it", ylabel="share that is found", title="ROC")
     other.set(xlabel="recall", ylabel="precision", title="precision and recall")
     for axes in (left, other):
@@ -187,7 +187,7 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x[kept], y[kept]
 
 
-def _draw_lines(axes: Axes, lines: Sequence[_Line], labels: Sequence[str], what: str, place: str) -> None:
+def _draw_lines(axes: Axes, lines: Sequence[_Line], labels: Sequence[str], what: str) -> None:
     ranked = sorted(zip(labels, lines, strict=True), key=lambda pair: -pair[1].area)
     told = ranked if len(ranked) <= _MOST_LINES else [*ranked[:3], *ranked[-3:]]
     for _, line in ranked if len(told) < len(ranked) else ():
@@ -195,7 +195,15 @@ def _draw_lines(axes: Axes, lines: Sequence[_Line], labels: Sequence[str], what:
     for label, line in told:
         axes.plot(line.x, line.y, linewidth=1.4, label=f"{_short(label)} ({line.area:.3f})")
     title = what if len(told) == len(lines) else f"{what}: the best and worst three of {len(lines)}"
-    axes.legend(title=title, frameon=False, fontsize="small", title_fontsize="small", loc=place)
+    axes.legend(
+        title=title,
+        frameon=False,
+        fontsize="small",
+        title_fontsize="small",
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.14),
+        ncols=2,
+    )
 
 
 def reliability(bins: Sequence[Bin]) -> Figure:

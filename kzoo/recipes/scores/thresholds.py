@@ -9,6 +9,8 @@ import numpy as np
 from kzoo.recipes.scores.resampling import check_counts, ratio
 
 _FOLDS = 5
+# Of a label that scores less at its best, the model knows next to nothing: given ever so often it would be noise.
+_LEARNT = 0.1
 _SEED = 0
 # Makes one threshold for each label of probabilities and what is right, both (inputs, labels).
 _Choice = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -59,7 +61,7 @@ def _one_for_all(probabilities: np.ndarray, right: np.ndarray, metric: str) -> n
 
 
 def _one_each(probabilities: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return for each label the threshold with the best F1, half-way between two probabilities."""
+    """Return for each label the threshold with the best F1, half-way between two probabilities; or else 0.5."""
     thresholds = np.full(right.shape[1], 0.5)
     for label, (chances, has) in enumerate(zip(probabilities.T, right.T, strict=True)):
         if not has.any():
@@ -70,6 +72,8 @@ def _one_each(probabilities: np.ndarray, right: np.ndarray) -> np.ndarray:
         # Equal probabilities are given together.
         f1[:-1][ranked[:-1] == ranked[1:]] = 0
         last = int(f1.argmax())
+        if f1[last] < _LEARNT:
+            continue
         below = ranked[last + 1] if last + 1 < len(ranked) else 0.0
         thresholds[label] = (ranked[last] + below) / 2
     return thresholds

@@ -113,6 +113,16 @@ def test_a_label_with_a_handful_of_examples_does_not_follow_chance():
     assert len(set(tune_thresholds(chances, right).tolist())) == 1
 
 
+def test_a_label_that_was_not_learnt_is_not_given_to_everything():
+    """Two labels that each need a threshold of their own, and one of noise: at its best it would be on every text."""
+    rng = np.random.default_rng(0)
+    right = rng.random((1000, 3)) < (0.5, 0.5, 0.02)
+    chances = np.stack([0.6 + 0.3 * right[:, 0], 0.1 + 0.3 * right[:, 1], 0.04 * rng.random(1000)], axis=1)
+    found = tune_thresholds(chances, right)
+    assert found[0] > 0.6 > 0.4 > found[1]
+    assert found[2] == 0.5
+
+
 def test_too_little_to_tune_on():
     assert tune_thresholds(np.array([[0.8, 0.2]]), np.array([[True, False]])).shape == (2,)
     never = tune_thresholds(np.full((10, 1), 0.3), np.zeros((10, 1), bool))
