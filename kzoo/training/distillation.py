@@ -101,6 +101,7 @@ class Distillation(keras.Model):
         self.mean_heads = shape.num_heads != getattr(student.backbone.config, "num_heads", 0)
         self.projections = self._make_projections(shape)
         self._task_loss, self._task_metrics = student.objective()
+        self._labelled = True
         self._part_means = [keras.metrics.Mean(name=f"{part}_loss") for part in self.part_weights]
         self.built = True
         self._compile_defaults(None)
@@ -112,8 +113,8 @@ class Distillation(keras.Model):
         """Return the student's layers, each with the teacher's; the first pair is what enters the blocks."""
         if shape.num_layers is None:
             raise KzooError(
-                "A bundle shows neither hidden states nor attention: leave their weights out, or give the Keras "
-                "model that it was exported from."
+                "The teacher shows neither hidden states nor attention, as a bundle does not: leave their weights "
+                "out, or give a Keras model that is one stack of blocks."
             )
         backbone, count = self.student.backbone, self.student.backbone.config.num_layers
         if len(backbone.all_blocks()) != count or self.student.gradient_checkpointing:
@@ -219,6 +220,11 @@ class Distillation(keras.Model):
             metric.update_state(y["labels"], y_pred["logits"], sample_weight=weight)
         return self.get_metrics_result()
 
+    def get_metrics_result(self) -> dict[str, Any]:
+        """Return the loss, its parts, and the task's usual metrics, where there are labels."""
+        unknown = [] if self._labelled else [metric.name for metric in self._task_metrics]
+        return {name: value for name, value in super().get_metrics_result().items() if name not in unknown}
+
     def fit(
         self,
         x: Any = None,
@@ -260,6 +266,7 @@ class Distillation(keras.Model):
             validation_data = batches.encode_validation(
                 held[:2], held[2], validation_batch_size or batch_size
             )
+        self._labelled = y is not None
         x, y, encoder = self._lesson.prepare(x, y, sample_weight, unlabelled=True, **self._asked())
         data = batches.encode(x, y, None, encoder, batch_size=batch_size, shuffle=shuffle)
         if self.optimizer is self._default_optimizer() and initial_epoch == 0:

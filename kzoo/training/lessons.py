@@ -26,10 +26,10 @@ class TeacherShape(NamedTuple):
     def of(cls, teacher: Any) -> TeacherShape:
         """Return the shape of a kzoo model, or of a pipeline."""
         if isinstance(teacher, keras.Model):
-            config = teacher.backbone.config
-            return cls(
-                len(teacher.backbone.all_blocks()), config.num_heads, config.hidden_dim, config.hidden_dim
-            )
+            config, blocks = teacher.backbone.config, len(teacher.backbone.all_blocks())
+            # Of several stacks, or of blocks that run several times, the layers have no one order.
+            layers = blocks if blocks == config.num_layers else None
+            return cls(layers, getattr(config, "num_heads", None), config.hidden_dim, config.hidden_dim)
         outputs = {spec.name: spec.shape for spec in teacher.manifest.graphs["model"].outputs}
         width = outputs.get("embedding", [None])[-1]
         return cls(embedding_dim=width if isinstance(width, int) else None)
