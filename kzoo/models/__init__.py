@@ -23,6 +23,7 @@ except (ImportError, ValueError) as error:
         "'kzoo[jax]' or 'kzoo[torch]' for another one, with KERAS_BACKEND set to jax or torch."
     ) from error
 
+from kzoo.models.adapters import load_adapters, save_adapters
 from kzoo.models.albert import Albert, AlbertConfig, albert_base_v2
 from kzoo.models.backbone import Backbone, Config, InputSpec
 from kzoo.models.bart import Bart, BartConfig, bart_base
@@ -173,6 +174,7 @@ __all__ = [
     "llama_3_2_1b",
     "llama_micro",
     "load",
+    "load_adapters",
     "marian_base",
     "minilm_l6_h384",
     "minilm_l12_h384",
@@ -181,6 +183,7 @@ __all__ = [
     "register_model",
     "roberta_base",
     "roberta_large",
+    "save_adapters",
     "t5_base",
     "t5_small",
     "t5_v1_1_base",

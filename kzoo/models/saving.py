@@ -15,6 +15,7 @@ from kzoo.models.pretrained import PROBLEM_TYPES
 from kzoo.models.sentence import write_modules
 from kzoo.replace import replacing
 from kzoo.text import Tokenizer
+from kzoo.training.lora import adapted_layers
 from kzoo.weights import FAMILIES, Family, Head, Pending, write_json, write_tensors
 
 # What such a folder may hold when it is written again.
@@ -41,6 +42,11 @@ def save_pretrained(model: TransformerModel, directory: str | os.PathLike[str]) 
     """
     target = pathlib.Path(directory)
     _refuse_other_contents(target)
+    if adapted_layers(model):
+        raise KzooError(
+            "The original library's format has no place for adapters: fold them into the kernels first, by "
+            "kzoo.training.merge_lora(model), or write them alone, by kzoo.models.save_adapters(model, path)."
+        )
     family, head, fields, stored = _published_form(model)
     with replacing(target) as folder:
         write_json(folder / "config.json", _config(model, family, head, fields))

@@ -44,20 +44,20 @@ def layer_depths(model: Any) -> dict[str, int]:
     deepest = max(map(len, stacks)) + 1
     within = {id(weight) for weight in model.backbone.weights}
     for weight in model.weights:
-        path = path_in(model, weight)
+        path = path_in_model(weight)
         if id(weight) not in within or _HEADS.search(path):
             depths[path] = 0
         else:
             depths[path] = 1 if _LAST_NORMS.search(path) else deepest
     for blocks in stacks:
         for depth, block in enumerate(reversed(blocks), start=1):
-            depths |= dict.fromkeys((path_in(model, weight) for weight in block.weights), depth)
+            depths |= dict.fromkeys((path_in_model(weight) for weight in block.weights), depth)
     return depths
 
 
-def path_in(model: keras.Model, thing: Any) -> str:
-    """Return the path of a layer or variable without the model's own name, which differs from model to model."""
-    return str(thing.path).removeprefix(f"{model.name}/")
+def path_in_model(thing: Any) -> str:
+    """Return the path of a layer or variable without the name of the model, which differs from one to the next."""
+    return re.sub(r"^[^/]+/(?=(backbone|head)/)", "", str(thing.path))
 
 
 def _stacks(model: Any) -> list[list[Any]]:
@@ -101,7 +101,7 @@ def freeze(model: Any, what: str | int) -> int:
         raise KzooError(f"freeze={what}: the model has {most} blocks; give a number from 1 to {most}.")
     first = 1 if what == "backbone" else most + 1
     for weight in model.weights:
-        if depths[path_in(model, weight)] >= first:
+        if depths[path_in_model(weight)] >= first:
             weight.trainable = False
     for blocks in stacks if not isinstance(what, str) else ():
         for weight in (weight for block in blocks[:what] for weight in block.weights):

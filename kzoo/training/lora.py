@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-
 from kzoo.errors import KzooError, did_you_mean
-from kzoo.training.freezing import count_trainable, forget_compiled, layer_depths, path_in, unfreeze
+from kzoo.training.freezing import count_trainable, forget_compiled, layer_depths, path_in_model, unfreeze
 
 
 def add_lora(
@@ -45,7 +43,7 @@ def add_lora(
     if rank < 1 or (alpha is not None and alpha <= 0):
         raise KzooError(f"rank={rank}, alpha={alpha}: give a rank of 1 or more, and an alpha above 0.")
     depths = layer_depths(model)
-    layers = [layer for block in model.backbone.all_blocks() for layer in _foldable(block)]
+    layers = [layer for block in model.backbone.all_blocks() for layer in adaptable_layers(block)]
     names = {layer.name for layer in layers}
     for target in targets:
         if target not in names:
@@ -53,7 +51,7 @@ def add_lora(
     if not targets:
         raise KzooError(f"targets is empty: name some of {', '.join(sorted(names))}.")
     for weight in model.weights:
-        weight.trainable = weight.trainable and depths[path_in(model, weight)] == 0
+        weight.trainable = weight.trainable and depths[path_in_model(weight)] == 0
     for layer in layers:
         if layer.name in targets:
             layer.enable_lora(rank, lora_alpha=alpha)
@@ -77,27 +75,28 @@ def merge_lora(model: Any) -> None:
     unfreeze(model)
 
 
-def adapted_layers(model: keras.Model) -> list[Any]:
-    """Return the layers that have adapters."""
-    return [layer for layer in _foldable(model) if layer.lora_enabled]
+def adaptable_layers(layer: Any) -> list[Any]:
+    """Return the projections in a model or layer that can have adapters, and be folded again."""
+    return [each for each in layer._flatten_layers() if hasattr(each, "merge_lora")]
+
+
+def adapted_layers(model: Any) -> list[Any]:
+    """Return those that have adapters."""
+    return [layer for layer in adaptable_layers(model) if layer.lora_enabled]
 
 
 def fine_tuning_state(model: Any) -> dict[str, Any]:
     """Return what a model's config says of its adapters and of the weights that stand still, where there are any."""
-    adapters = {path_in(model, layer): [layer.lora_rank, layer.lora_alpha] for layer in adapted_layers(model)}
-    frozen = [path_in(model, weight) for weight in model.weights if not weight.trainable]
+    adapters = {path_in_model(layer): [layer.lora_rank, layer.lora_alpha] for layer in adapted_layers(model)}
+    frozen = [path_in_model(weight) for weight in model.weights if not weight.trainable]
     state = {"adapters": adapters, "frozen": frozen}
     return {key: value for key, value in state.items() if value}
 
 
 def restore_fine_tuning(model: Any, adapters: dict[str, list[Any]], frozen: list[str]) -> None:
     """Give a new model the adapters, and keep still the weights, that `fine_tuning_state` told of."""
-    for layer in _foldable(model):
-        if (numbers := adapters.get(path_in(model, layer))) is not None:
+    for layer in adaptable_layers(model):
+        if (numbers := adapters.get(path_in_model(layer))) is not None:
             layer.enable_lora(numbers[0], lora_alpha=numbers[1])
     for weight in model.weights:
-        weight.trainable = weight.trainable and path_in(model, weight) not in frozen
-
-
-def _foldable(layer: Any) -> list[Any]:
-    return [each for each in layer._flatten_layers() if hasattr(each, "merge_lora")]
+        weight.trainable = weight.trainable and path_in_model(weight) not in frozen

@@ -157,13 +157,14 @@ class LayeredAdamW(keras.optimizers.AdamW):
         """Update one variable."""
         rate = ops.cast(learning_rate, variable.dtype) * self.layer_decay ** self._depth(variable)
         if self.gradual:
+            rate = rate * ops.cast(self._is_free(variable), variable.dtype)
+        if self._use_weight_decay(variable):
+            self.assign_sub(variable, ops.multiply(variable, rate * self.weight_decay))
+        if self.gradual:
             # The parent corrects its means for the steps of all, not for those since this depth began.
             done = self.iterations + 1
             own = ops.maximum(done - self._start(variable), 1)
-            free = ops.cast(self._is_free(variable), variable.dtype)
-            rate = rate * free * self._correction(own, variable) / self._correction(done, variable)
-        if self._use_weight_decay(variable):
-            self.assign_sub(variable, ops.multiply(variable, rate * self.weight_decay))
+            rate = rate * self._correction(own, variable) / self._correction(done, variable)
         super().update_step(gradient, variable, rate)
 
     def _apply_weight_decay(self, variables: Any) -> None:

@@ -30,8 +30,10 @@ from kzoo.weights.layouts import Source, Table, write
 from kzoo.weights.safetensors_file import (
     Checkpoint,
     Pending,
+    read_file,
     read_json,
     read_json_list,
+    write_file,
     write_json,
     write_tensors,
 )
@@ -67,10 +69,12 @@ __all__ = [
     "Source",
     "Table",
     "find_family",
+    "read_file",
     "read_json",
     "read_json_list",
     "tasks_of",
     "write",
+    "write_file",
     "write_json",
     "write_tensors",
 ]

@@ -60,20 +60,7 @@ class Checkpoint:
         Raises:
             KzooError: the tensor's dtype is not one of float16, bfloat16, float32 and float64.
         """
-        tensor = self._files[name]
-        if tensor.dtype not in _DTYPES:
-            raise KzooError(
-                f"{tensor.path}: the tensor '{name}' is stored as {tensor.dtype}; kzoo reads F16, BF16, F32 and F64. "
-                "Quantized checkpoints are not read: take the one they were made from."
-            )
-        if tensor.start == tensor.stop:
-            return np.empty(tensor.shape, "float32")
-        # Mapped anew for each tensor, so that the pages of those read before count for nothing.
-        data = np.memmap(tensor.path, np.uint8, "r", tensor.start, tensor.stop - tensor.start).view(
-            np.ndarray
-        )
-        values = data.view(_DTYPES[tensor.dtype]).reshape(tensor.shape)
-        return (values.astype("<u4") << 16).view("<f4") if tensor.dtype == "BF16" else values
+        return self._files[name].read(name)
 
     def _find_tensors(self) -> dict[str, _Tensor]:
         index_file = self.directory / INDEX_FILE
@@ -149,13 +136,41 @@ class _Tensor(NamedTuple):
     start: int
     stop: int
 
+    def read(self, name: str) -> np.ndarray:
+        """Return its values; `name` is for the error."""
+        if self.dtype not in _DTYPES:
+            raise KzooError(
+                f"{self.path}: the tensor '{name}' is stored as {self.dtype}; kzoo reads F16, BF16, F32 and F64. "
+                "Quantized checkpoints are not read: take the one they were made from."
+            )
+        if self.start == self.stop:
+            return np.empty(self.shape, "float32")
+        # Mapped anew for each tensor, so that the pages of those read before count for nothing.
+        data = np.memmap(self.path, np.uint8, "r", self.start, self.stop - self.start).view(np.ndarray)
+        values = data.view(_DTYPES[self.dtype]).reshape(self.shape)
+        return (values.astype("<u4") << 16).view("<f4") if self.dtype == "BF16" else values
+
 
 # numpy has no bfloat16: its numbers are the upper halves of float32 ones.
 _DTYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 _LARGEST_HEADER = 100_000_000
 
 
+def read_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return one file's tensors by name, read-only, and what else it says of itself.
+
+    Raises:
+        KzooError: there is no such file, it is damaged, or a tensor's dtype is not read.
+    """
+    said, tensors = _header_of(path)
+    return {name: tensor.read(name) for name, tensor in tensors.items()}, said
+
+
 def _tensors_of(path: Path) -> dict[str, _Tensor]:
+    return _header_of(path)[1]
+
+
+def _header_of(path: Path) -> tuple[dict[str, Any], dict[str, _Tensor]]:
     """Read a file's header, and believe nothing of it that its size does not bear out."""
     try:
         with path.open("rb") as file:
@@ -164,8 +179,8 @@ def _tensors_of(path: Path) -> dict[str, _Tensor]:
             if header_size > min(size - 8, _LARGEST_HEADER):
                 raise ValueError(f"its header would have {header_size:,} bytes")
             header = json.loads(file.read(header_size))
-        header.pop("__metadata__", None)
-        return {
+        said = dict(header.pop("__metadata__", {}))
+        return said, {
             name: _check_tensor(name, entry, path, 8 + header_size, size) for name, entry in header.items()
         }
     except FileNotFoundError:
@@ -218,20 +233,21 @@ def write_tensors(directory: Path, tensors: Mapping[str, Pending], shard_size: i
             shards.append({})
         shards[-1][name] = tensor
     if len(shards) == 1:
-        _write_file(directory / WEIGHTS_FILE, shards[0])
+        write_file(directory / WEIGHTS_FILE, shards[0])
         return
     weight_map: dict[str, str] = {}
     for index, shard in enumerate(shards, start=1):
         file = f"model-{index:05}-of-{len(shards):05}.safetensors"
-        _write_file(directory / file, shard)
+        write_file(directory / file, shard)
         weight_map |= dict.fromkeys(shard, file)
     total = {"total_size": sum(tensor.size for tensor in tensors.values())}
     write_json(directory / INDEX_FILE, {"metadata": total, "weight_map": weight_map})
 
 
-def _write_file(path: Path, tensors: Mapping[str, Pending]) -> None:
+def write_file(path: Path, tensors: Mapping[str, Pending], said: Mapping[str, str] | None = None) -> None:
+    """Write one file, one tensor in memory at a time, with what else it says of itself."""
     # The original library asks for that word before it reads a file.
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **(said or {})}}
     # The widest numbers first, so that all are aligned, as the format asks.
     ordered = sorted(tensors.items(), key=lambda item: -_WIDTHS[item[1].dtype])
     end = 0
