@@ -1,11 +1,15 @@
 """Measure translation against CTranslate2 with the same weights, and against Optimum.
 
     python benchmarks/translate.py --peers-python PYTHON
+    python benchmarks/translate.py --peers-python PYTHON --only trained --keras MODEL [--bundle BUNDLE]
 
 PYTHON is that of an environment with the peers, which `benchmarks/peers/translate_with_*.py` say how to make. Weights
-are random, of Transformer-base's shape and of the shelf's translator's (4 + 4 layers, width 128, 8,000 tokens); they
-end no sentence, so that all engines write as many tokens. Sources are Multi30k's English test sentences of 2016, from
-`$KZOO_DATA`; four beams.
+are random, of Transformer-base's shape and of the shelf's translator's (4 + 4 layers, width 128, 6,000 tokens, norms
+first); they end no sentence, so that all engines write as many tokens. Sources are Multi30k's English test sentences
+of 2016, from `$KZOO_DATA`; four beams.
+
+With MODEL, a `.keras` file such as a run's checkpoint, it is that model, whose sentences end where they end; kzoo's
+side is then its export in float32 and in int8, or BUNDLE, which was made of it.
 
 Each engine has a process of its own, and they take turns, in an order drawn anew for each; the ratio is the median
 over turns. Times are from text to text, tokenization included. Memory is the most that a process held, from its start
@@ -33,6 +37,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import numpy as np
 
 from kzoo.data import locate
+from kzoo.runtime.graph import read_contents
 from kzoo.text import Tokenizer
 
 PEERS = pathlib.Path(__file__).parent / "peers"
@@ -127,34 +132,45 @@ class Model:
     """A model's bundles and its weights, in a folder.
 
     Args:
-        name: a variant of the registry's.
+        model: a model of the zoo's, with its tokenizer.
         folder: where all goes.
-        tokenizer: its vocabulary.
+        bundle: the bundle that is measured; exported if None.
     """
 
-    def __init__(self, name: str, folder: pathlib.Path, tokenizer: Any) -> None:
+    def __init__(self, model: Any, folder: pathlib.Path, bundle: pathlib.Path | None = None) -> None:
+        self.model, self.folder, self.bundle = model, folder, bundle
+        folder.mkdir(exist_ok=True)
+        config = model.backbone.config
+        np.savez(
+            folder / "weights.npz",
+            num_heads=config.num_heads,
+            layer_norm_epsilon=config.layer_norm_epsilon,
+            **{variable.path: np.asarray(variable) for variable in model.weights},
+        )
+        model.tokenizer.save(folder / "tokenizer.json")
+
+    @classmethod
+    def random(cls, name: str, folder: pathlib.Path, tokenizer: Any, **overrides: Any) -> Model:
+        """Make a variant of the registry's, with weights that end no sentence."""
         import keras
 
         import kzoo
 
         keras.utils.set_random_seed(0)
-        self.folder = folder
-        folder.mkdir(exist_ok=True)
         tokenizer.end_id = None
-        size = {"vocab_size": tokenizer.vocab_size} if name == "transformer_tiny" else {}
-        self.model = kzoo.models.create_model(name, tokenizer=tokenizer, **size)
-        config = self.model.backbone.config
-        np.savez(
-            folder / "weights.npz",
-            num_heads=config.num_heads,
-            layer_norm_epsilon=config.layer_norm_epsilon,
-            **{variable.path: np.asarray(variable) for variable in self.model.weights},
-        )
-        tokenizer.save(folder / "tokenizer.json")
+        return cls(kzoo.models.create_model(name, tokenizer=tokenizer, **overrides), folder)
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """What precisions are measured."""
+        if self.bundle is None:
+            return "float32", "int8"
+        operations = read_contents(self.bundle / "decoder.onnx").operations
+        return ("int8" if any("Integer" in name for name in operations) else "float32",)
 
     def kzoo(self, case: pathlib.Path, dtype: str, threads: int) -> Worker:
         """Return a process of ours."""
-        bundle = self.folder / f"kzoo_{dtype}"
+        bundle = self.bundle or self.folder / f"kzoo_{dtype}"
         if not bundle.exists():
             self.model.export(bundle, dtype=dtype, target="cpu")
         return Worker(sys.executable, "translate_with_kzoo", case, bundle, threads=threads)
@@ -213,9 +229,12 @@ class Bench:
     def __init__(self, options: argparse.Namespace, folder: pathlib.Path) -> None:
         self.options, self.folder = options, folder
         self.versions: dict[str, str] = {}
-        texts = [line for side in ("en", "de") for line in read_lines(f"train.{side}")]
-        self.tokenizer = Tokenizer.train(texts, kind="bpe", vocab_size=8_000)
         self.sentences = read_lines("test_2016_flickr.en")
+
+    def tokenizer(self, size: int) -> Tokenizer:
+        """Train a vocabulary of both languages."""
+        texts = [line for side in ("en", "de") for line in read_lines(f"train.{side}")]
+        return Tokenizer.train(texts, kind="bpe", vocab_size=size)
 
     def case(self, **fields: Any) -> pathlib.Path:
         """Write a case with four beams."""
@@ -231,7 +250,7 @@ class Bench:
 
     def base(self) -> Iterator[Row]:
         """Rows of Transformer-base."""
-        model = Model("transformer_base", self.folder / "base", self.tokenizer)
+        model = Model.random("transformer_base", self.folder / "base", self.tokenizer(8_000))
         case = self.case(texts=self.sentences[:32], batch_size=32)
         tokens = 32 * self.options.steps
         for dtype, bar in (("float32", 1.0), ("int8", 0.8)):
@@ -241,14 +260,10 @@ class Bench:
 
     def shelf(self) -> Iterator[Row]:
         """Rows of the small model."""
-        model = Model("transformer_tiny", self.folder / "tiny", self.tokenizer)
-        for dtype in ("float32", "int8"):
-            texts = self.sentences[: self.options.sentences]
-            turns = self.turns(self.pair(model, self.case(texts=texts, batch_size=64), dtype))
-            yield speed_row(f"small, test 2016, batch 64, {dtype}", turns, len(texts), "sentences", 1.0)
-            yield memory_row(f"small, test 2016, batch 64, {dtype}", turns)
-            case = self.case(texts=self.sentences[:20], batch_size=1, one_by_one=True)
-            yield latency_row(f"small, a sentence alone, {dtype}", self.turns(self.pair(model, case, dtype)))
+        tokenizer = self.tokenizer(6_000)
+        size = {"vocab_size": tokenizer.vocab_size}
+        model = Model.random("transformer_tiny", self.folder / "tiny", tokenizer, norm_first=True, **size)
+        yield from self.small(model, "small", self.options.steps)
         case = self.case(texts=self.sentences[:64], batch_size=32)
         python, threads = self.options.peers_python, self.options.threads
         turns = self.turns(
@@ -258,6 +273,25 @@ class Bench:
             }
         )
         yield speed_row("small, batch 32, Optimum's generate", turns, 64, "sentences", 3.0, same=False)
+
+    def trained(self) -> Iterator[Row]:
+        """Rows of a model that was trained."""
+        import kzoo
+
+        model = kzoo.models.load(self.options.keras)
+        yield from self.small(Model(model, self.folder / "trained", self.options.bundle), "trained", None)
+
+    def small(self, model: Model, name: str, steps: int | None) -> Iterator[Row]:
+        """Rows of a small model in batches and alone."""
+        for dtype in model.dtypes:
+            texts = self.sentences[: self.options.sentences]
+            case = self.case(texts=texts, batch_size=64, steps=steps)
+            turns = self.turns(self.pair(model, case, dtype))
+            yield speed_row(f"{name}, test 2016, batch 64, {dtype}", turns, len(texts), "sentences", 1.0)
+            yield memory_row(f"{name}, test 2016, batch 64, {dtype}", turns)
+            case = self.case(texts=self.sentences[:20], batch_size=1, one_by_one=True, steps=steps)
+            turns = self.turns(self.pair(model, case, dtype))
+            yield latency_row(f"{name}, a sentence alone, {dtype}", turns)
 
     def pair(self, model: Model, case: pathlib.Path, dtype: str) -> dict[str, Worker]:
         """Start both engines."""
@@ -305,15 +339,19 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=7, help="how often each engine is timed")
     parser.add_argument("--steps", type=int, default=24, help="tokens of a translation")
     parser.add_argument("--sentences", type=int, default=1000, help="how many of test 2016")
-    parser.add_argument("--only", choices=("base", "shelf"), help="leave out the other model")
+    parser.add_argument("--only", choices=("base", "shelf", "trained"), help="leave out the other models")
+    parser.add_argument("--keras", type=pathlib.Path, help="a trained model's .keras file")
+    parser.add_argument("--bundle", type=pathlib.Path, help="its bundle; exported unless given")
     parser.add_argument("--folder", type=pathlib.Path, help="keep bundles here from one run to the next")
     options = parser.parse_args()
+    if options.keras is None and (options.bundle or options.only == "trained"):
+        parser.error("CTranslate2's weights come from --keras: give it too.")
     print("| what | kzoo | peer | ratio | bar |\n|---|---:|---:|---:|---|", flush=True)
     with contextlib.ExitStack() as stack:
         folder = options.folder or pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bench = Bench(options, folder)
-        for part in (bench.base, bench.shelf):
-            if options.only in (None, part.__name__):
+        for part in (bench.base, bench.shelf, bench.trained):
+            if options.only in (None, part.__name__) and (part != bench.trained or options.keras):
                 for row in part():
                     print(f"| {' | '.join(row)} |", flush=True)
     versions = ", ".join(f"{name} {version}" for name, version in bench.versions.items())

@@ -157,6 +157,9 @@ def _pack(graph: GraphEditor, node: onnx.NodeProto, parts: list[Any]) -> None:
         bias = graph.pack(tuple(product.bias for product in products))
         added.append(new_node("Add", [packed, bias], [f"{packed}/biased"]))
     widths = [graph.weight_shape(product.matrix)[-1] for product in products]
+    batch = graph.shape(products[0].source)
+    for new in added:
+        graph.note_shape(new.output[0], None if batch is None else [*batch[:-1], sum(widths)])
     sizes = graph.constant(f"kzoo/widths_{'_'.join(map(str, widths))}", widths)
     outputs = [product.output for product in products]
     added.append(new_node("Split", [added[-1].output[0], sizes], outputs, axis=-1))

@@ -84,6 +84,7 @@ class _Region:
                         waiting.append(other)
         made = {tensor for node in self.nodes for tensor in self._made(node)}
         self.entries = sorted(self.tensors - made)
+        self.regroups = any(node.op_type == "Reshape" for node in self.nodes)
         self.exits = [tensor for node in self.nodes for tensor in self._made(node) if self._leaves(tensor)]
 
     def _read(self, node: onnx.NodeProto) -> list[str]:
@@ -97,6 +98,8 @@ class _Region:
             return inputs[:2]
         if node.op_type in _UNARY:
             return inputs[:1] if self._is_tokens(inputs[0]) else []
+        if node.op_type == "Reshape":
+            return inputs[:1] if self._is_regrouping(node) else []
         if node.op_type in _SUMS:
             tokens = [tensor for tensor in inputs if self._is_tokens(tensor)]
             same = all(graph.shape(tensor) == graph.shape(tokens[0]) for tensor in tokens)
@@ -108,6 +111,21 @@ class _Region:
         if not self._read(node):
             return []
         return [tensor for tensor in (node.output[0], *node.output[3:4]) if tensor]
+
+    def _is_regrouping(self, node: onnx.NodeProto) -> bool:
+        """Return whether a batch's tokens become one of other rows and lengths: beams, those of their sentence."""
+        if not all(map(self._is_tokens, (node.input[0], node.output[0]))):
+            return False
+        widths = [self.graph.shape(tensor)[2] for tensor in (node.input[0], node.output[0])]  # type: ignore[index]
+        sizes = self.graph.maker(node.input[1], "Concat", "Cast")
+        if sizes is not None and sizes.op_type == "Cast":
+            sizes = self.graph.maker(sizes.input[0], "Concat")
+        # A zero would stand for what the batch had there, which rows have not.
+        return (
+            widths[0] == widths[1]
+            and sizes is not None
+            and not any(self.graph.scalar(part) == 0 for part in sizes.input)
+        )
 
     def _is_tokens(self, tensor: str) -> bool:
         shape = self.graph.shape(tensor)
@@ -157,11 +175,9 @@ class _Region:
         reads = {id(node): self._read(node) for node in self.nodes}
         makes = {id(node): self._made(node) for node in self.nodes}
         inside = {id(node) for node in self.nodes}
-        # The first one that is read: the batch's sizes are known from there on.
-        entries = (tensor for node in self.graph.nodes for tensor in reads.get(id(node), ()))
-        first = next(tensor for tensor in entries if tensor in self.entries)
-        mask = None if keep_padding else self.mask()
-        writer = _Writer(self.graph, first, None if mask is None else Packing(self.graph, mask))
+        mask = None if keep_padding or self.regroups else self.mask()
+        packing = None if mask is None else Packing(self.graph, mask)
+        writer = _Writer(self.graph, packing, self._groups(reads, makes))
         flattened: set[str] = set()
         result: list[onnx.NodeProto] = []
         for node in self.graph.nodes:
@@ -178,15 +194,47 @@ class _Region:
                     result += writer.leave(tensor, self._is_seen(tensor))
         self.graph.rewrite(result)
 
+    def _groups(
+        self, reads: dict[int, list[str]], makes: dict[int, list[str]]
+    ) -> dict[str, tuple[str, int | None]]:
+        """Return what says how many rows and how long the batch of each tensor is.
+
+        That is a tensor that comes from outside or, with the width among them, the sizes that tokens are regrouped
+        by.
+        """
+        joined = {tensor: {tensor} for tensor in self.tensors}
+        for node in self.nodes:
+            if node.op_type != "Reshape":
+                alike = [*reads[id(node)], *makes[id(node)]]
+                together = set().union(*(joined[tensor] for tensor in alike))
+                joined |= dict.fromkeys(together, together)
+        groups: dict[str, tuple[str, int | None]] = {}
+        for node in self.nodes:
+            if node.op_type == "Reshape":
+                width = self.graph.shape(node.output[0])[2]  # type: ignore[index]
+                groups |= dict.fromkeys(joined[node.output[0]], (node.input[1], width))
+        entries = [tensor for node in self.graph.nodes for tensor in reads.get(id(node), ())]
+        # The first one that is read is there whenever the others' sizes are asked for.
+        for tensor in reversed([tensor for tensor in entries if tensor in self.entries]):
+            groups |= dict.fromkeys(joined[tensor], (tensor, None))
+        return groups
+
 
 class _Writer:
     """The nodes that a region becomes."""
 
-    def __init__(self, graph: GraphEditor, first: str, packing: Packing | None) -> None:
+    def __init__(
+        self, graph: GraphEditor, packing: Packing | None, groups: dict[str, tuple[str, int | None]]
+    ) -> None:
         self.graph = graph
-        self.first = first
         self.packing = packing
+        self.groups = groups
         self.sizes: set[str] = set()
+        self.same: dict[str, str] = {}  # tensors whose rows are those of another one
+
+    def rows(self, tensor: str) -> str:
+        """Return the name of a tensor's rows."""
+        return f"{self.same.get(tensor, tensor)}__rows"
 
     def enter(self, tensor: str) -> list[onnx.NodeProto]:
         """Lay a tensor of the batch out as rows."""
@@ -195,32 +243,37 @@ class _Writer:
         if self.packing is not None and self.packing.mask not in self.graph.packed:
             self.graph.packed.add(self.packing.mask)
             made = self.packing.prepare()
-        return [*made, *self._rows(tensor, _rows(tensor), width)]
+        return [*made, *self._flat(tensor, self.rows(tensor), width)]
 
     def leave(self, tensor: str, seen: bool) -> list[onnx.NodeProto]:
         """Give rows their batch back, under the tensor's own name; zeros for padding where it is seen."""
         width = self.graph.shape(tensor)[2]  # type: ignore[index]
         if self.packing is None or not seen:
-            return self._batched(_rows(tensor), tensor, width)
+            return self._batched(self.rows(tensor), tensor, tensor, width)
         filled = f"{tensor}__filled"
-        return [*self._batched(_rows(tensor), filled, width), *self.packing.clear(filled, tensor)]
+        return [*self._batched(self.rows(tensor), filled, tensor, width), *self.packing.clear(filled, tensor)]
 
     def write(self, node: onnx.NodeProto, reads: list[str], makes: list[str]) -> list[onnx.NodeProto]:
         """Return what a node becomes on rows."""
+        if node.op_type == "Reshape":
+            self.same[node.output[0]] = self.same.get(node.input[0], node.input[0])
+            return []
         if node.op_type == "Attention":
             return self._packed_attention(node)
         if node.op_type == "MultiHeadAttention":
             query = f"{node.output[0]}__query"
             width = self.graph.shape(node.input[0])[2]  # type: ignore[index]
             return [
-                *self._batched(_rows(node.input[0]), query, width),
+                *self._batched(self.rows(node.input[0]), query, node.input[0], width),
                 *self._attend(node, query, node.input[1:]),
             ]
         if node.op_type == "SkipLayerNormalization":
             return self._residual(node)
         copy = onnx.NodeProto.FromString(node.SerializeToString())
-        copy.input[:] = [_rows(tensor) if tensor in reads else tensor for tensor in node.input]
-        copy.output[:] = [_rows(tensor) if tensor in makes else tensor for tensor in node.output]
+        copy.input[:] = [self.rows(tensor) if tensor in reads else tensor for tensor in node.input]
+        copy.output[:] = [self.rows(tensor) if tensor in makes else tensor for tensor in node.output]
+        if node.name == node.output[0]:  # which is made of the rows by another node
+            copy.name = copy.output[0]
         return [copy]
 
     def _packed_attention(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -230,8 +283,8 @@ class _Writer:
         for part, weight in zip(("query", "keys", "values"), self.graph.parts(matrix), strict=True):
             product, width = f"{node.output[0]}__{part}__rows", self.graph.weight_shape(weight)[1]
             parts.append(f"{node.output[0]}__{part}")
-            made.append(new_node("MatMul", [_rows(source), weight], [product]))
-            made += self._batched(product, parts[-1], width)
+            made.append(new_node("MatMul", [self.rows(source), weight], [product]))
+            made += self._batched(product, parts[-1], source, width)
         return [*made, *self._attend(node, parts[0], [*parts[1:], bias, mask, scores])]
 
     def _attend(self, node: onnx.NodeProto, query: str, rest: Iterable[str]) -> list[onnx.NodeProto]:
@@ -244,41 +297,46 @@ class _Writer:
         width = self.graph.shape(name)[2]  # type: ignore[index]
         return [
             new_node("MultiHeadAttention", inputs, [attended], domain=RUNTIME_DOMAIN, **attributes),
-            *self._rows(attended, _rows(name), width),
+            *self._flat(attended, self.rows(name), width),
         ]
 
     def _residual(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """Write a normalization with its residual as the two, the bias first, where a product takes it along."""
         first, second, gamma, beta, bias = [*node.input, ""][:5]
-        if self.graph.maker(first, "MatMul") is not None:
+        if self.graph.maker(self.same.get(first, first), "MatMul") is not None:
             first, second = second, first
         name = node.output[0]
-        total = _rows(node.output[3] if len(node.output) > 3 else f"{name}__sum")
-        right, made = _rows(second), []
+        total = self.rows(node.output[3] if len(node.output) > 3 else f"{name}__sum")
+        right, made = self.rows(second), []
         if bias:
             right = f"{name}__biased"
-            made.append(new_node("Add", [_rows(second), bias], [right]))
+            made.append(new_node("Add", [self.rows(second), bias], [right]))
         epsilon = attribute(node, "epsilon")
         return [
             *made,
-            new_node("Add", [_rows(first), right], [total]),
-            new_node("LayerNormalization", [total, gamma, beta], [_rows(name)], axis=-1, epsilon=epsilon),
+            new_node("Add", [self.rows(first), right], [total]),
+            new_node("LayerNormalization", [total, gamma, beta], [self.rows(name)], axis=-1, epsilon=epsilon),
         ]
 
-    def _rows(self, tensor: str, rows: str, width: int | None) -> list[onnx.NodeProto]:
+    def _flat(self, tensor: str, rows: str, width: int | None) -> list[onnx.NodeProto]:
         """Make rows of (batch, length, width)."""
         flat = rows if self.packing is None else f"{rows}__all"
         made = [new_node("Reshape", [tensor, self._constant([-1, width])], [flat])]
         return made if self.packing is None else [*made, self.packing.pack(flat, rows)]
 
-    def _batched(self, rows: str, tensor: str, width: int | None) -> list[onnx.NodeProto]:
-        """Make (batch, length, width) of rows."""
+    def _batched(self, rows: str, tensor: str, like: str, width: int | None) -> list[onnx.NodeProto]:
+        """Make (batch, length, width) of rows, with the batch and length of another tensor."""
         if self.packing is not None:
             return [self.packing.unpack(rows, tensor)]
-        both, sizes = f"{self.first}__batch_length", f"{self.first}__batch_length_{width}"
+        group, own_width = self.groups[like]
+        if own_width == width:
+            return [new_node("Reshape", [rows, group], [tensor])]
+        both, sizes = f"{group}__batch_length", f"{group}__batch_length_{width}"
         made = []
-        if both not in self.sizes:
-            made.append(new_node("Shape", [self.first], [both], start=0, end=2))
+        if both not in self.sizes and own_width is not None:
+            made.append(new_node("Slice", [group, self._constant([0]), self._constant([2])], [both]))
+        elif both not in self.sizes:
+            made.append(new_node("Shape", [group], [both], start=0, end=2))
         if sizes not in self.sizes:
             made.append(new_node("Concat", [both, self._constant([width])], [sizes], axis=0))
         self.sizes |= {both, sizes}
@@ -286,10 +344,6 @@ class _Writer:
 
     def _constant(self, values: list[int | None]) -> str:
         return self.graph.constant(f"kzoo/shape_{'_'.join(map(str, values))}", values)
-
-
-def _rows(tensor: str) -> str:
-    return f"{tensor}__rows"
 
 
 # What is done to a fused graph for where it will run: nothing where that may be anywhere.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pathlib
 
 import numpy as np
+import onnx
+import pytest
 
 import kzoo
 from kzoo.models.graphs import serving_graphs
@@ -45,3 +47,24 @@ def test_beams_of_keras_and_of_the_bundle(bpe: Tokenizer, tmp_path: pathlib.Path
         np.testing.assert_allclose(
             [result["score"] for result in results], [score for _, score in hypotheses], atol=1e-4
         )
+
+
+@pytest.mark.parametrize("family", ["Transformer", "T5"])
+def test_for_cpus_a_decoders_tokens_lie_in_rows(family: str, bpe: Tokenizer, tmp_path: pathlib.Path) -> None:
+    model = shaken(tiny(family, task="seq2seq", tokenizer=bpe), by=0.1)
+    found = {}
+    for target in ("any", "cpu"):
+        model.export(tmp_path / target, target=target)
+        nodes = onnx.load(tmp_path / target / "decoder.onnx").graph.node
+        kinds = {node.op_type for node in nodes}
+        assert {"Attention", "MultiHeadAttention"} <= kinds
+        joined = {"SkipLayerNormalization", "SkipSimplifiedLayerNormalization"} & kinds
+        assert joined if target == "any" else not joined
+        translate = kzoo.load(tmp_path / target, device="cpu")
+        found[target] = translate(
+            TEXTS, num_beams=3, num_return=3, prefix=["", "a", "the cat"], max_new_tokens=8
+        )
+    for one, other in zip(found["any"], found["cpu"], strict=True):
+        assert [result["translation"] for result in one] == [result["translation"] for result in other]
+        scores = [[result["score"] for result in results] for results in (one, other)]
+        np.testing.assert_allclose(*scores, atol=1e-5)
