@@ -1,6 +1,7 @@
 """Recipes that go on from a checkpoint, keep a part of it still, train several times, or serve other data."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -30,6 +31,11 @@ epochs = 2
 batch_size = 16
 learning_rate = 5e-3
 """
+
+
+SHELF = Path(__file__).parents[2] / "models"
+# Read before the fixture below takes it away: all tests but one must do without.
+_REAL_DATA = os.environ.get("KZOO_DATA")
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +93,7 @@ def test_a_checkpoint_is_fine_tuned_to_a_bundle(mood):
 def test_what_is_frozen_stays_as_it_is(mood, tmp_path):
     before = kzoo.models.from_pretrained(tmp_path / "checkpoint")
     model, _, run = learn(mood, tmp_path / "frozen", ["training.freeze=1", "text.vocab_size=80"])
-    assert model.tokenizer.vocab_size == model.backbone.config.vocab_size == 80
+    assert model.tokenizer.vocab_size == model.backbone.config.vocab_size < before.tokenizer.vocab_size
     kept = model.tokenizer.token_id("girl"), before.tokenizer.token_id("girl")
     old, new = (
         each.backbone.token_embedding.get_weights()[0][index]
@@ -108,7 +114,7 @@ def test_several_seeds_go_on_where_they_were_stopped(mood, tmp_path):
         [(text, f"{mood},old" if "old" in text else mood) for text, mood in moods()],
     )
     overrides = ["data.train=tags.csv", "data.task=multilabel", "data.label=tags", "training.seeds=[0, 7]"]
-    overrides.append("model.max_length=7")
+    overrides += ["model.max_length=7", "lora.rank=4"]
     seen, said = [], []
 
     def stop(epoch, epochs, row):
@@ -127,6 +133,7 @@ def test_several_seeds_go_on_where_they_were_stopped(mood, tmp_path):
         publish=True,
     )
     assert seen == [1, 2, 1, 2]
+    assert any(re.search(r"parameters, [\d,]+ of which train, 116 examples", line) for line in said), said
     assert any("Texts of more than 7 tokens, which are cut: " in line for line in said), said
     assert result.resumed_after == 3
     seeds = json.loads((result.directory / "metrics.json").read_text())["seeds"]
@@ -147,15 +154,12 @@ def test_folds_measure_where_there_is_nothing_to_test_on(mood, tmp_path):
     write_table(tmp_path / "grades.csv", ("sentence", "grade"), numbers)
     recipe = RECIPE.replace("test_share = 0.2\n", "").replace("validation_share = 0.1\n", "")
     mood.write_text(recipe.replace("mood.csv", "grades.csv").replace('"mood"\n[model]', '"grade"\n[model]'))
-    overrides = ["data.task=regression", "training.folds=2", "training.epochs=12", "lora.rank=4"]
-    overrides += ['lora.targets=["query", "value", "expand"]', "training.learning_rate=2e-2"]
-    said = []
-    result = kzoo.recipes.run(mood, overrides=overrides, progress=said.append)
+    overrides = ["data.task=regression", "training.folds=2", "training.epochs=4"]
+    result = kzoo.recipes.run(mood, overrides=overrides)
     folds = json.loads((result.directory / "metrics.json").read_text())["folds"]
     assert list(folds["runs"]) == ["fold 1", "fold 2"]
     assert result.scores == folds["mean"]
     assert result.scores["pearson"] > 0.5
-    assert any(re.search(r"parameters, [\d,]+ of which train, 162 examples", line) for line in said), said
     grade = kzoo.load(result.bundle)
     assert grade("the tall girl always laughs")["score"] > grade("the tall girl always cries")["score"]
 
@@ -231,8 +235,10 @@ def test_a_recipe_serves_other_data_after_four_edits(tmp_path):
     recipe = re.findall(r"```toml\n(.*?)```", document.read_text(encoding="utf-8"), flags=re.DOTALL)[0]
     edits = {"name": "mood", "train": "mine.csv", "text": "what was said", "label": "mood"}
     for field, value in edits.items():
-        recipe, count = re.subn(rf'^{field} = "[^"]*"', f'{field} = "{value}"', recipe, flags=re.MULTILINE)
-        assert count >= 1, field
+        recipe, count = re.subn(
+            rf'^{field} = "[^"]*"', f'{field} = "{value}"', recipe, count=1, flags=re.MULTILINE
+        )
+        assert count == 1, field
     (tmp_path / "recipe.toml").write_text(recipe, encoding="utf-8")
     write_table(
         tmp_path / "mine.csv", ("nr", "what was said", "mood"), [(i, *row) for i, row in enumerate(moods())]
@@ -242,3 +248,13 @@ def test_a_recipe_serves_other_data_after_four_edits(tmp_path):
     bundle = kzoo.load(result.bundle)
     assert bundle.name == "mood"
     assert bundle("a small girl then smiles")["label"] == "glad"
+
+
+@pytest.mark.slow
+def test_the_quickest_recipe_of_the_shelf(monkeypatch):
+    if not _REAL_DATA or not (Path(_REAL_DATA) / "sms_spam").is_dir():
+        pytest.skip("needs sms_spam in $KZOO_DATA")
+    monkeypatch.setenv("KZOO_DATA", _REAL_DATA)
+    result = kzoo.recipes.run(SHELF / "spam" / "recipe.toml")
+    # The bundle on the shelf is held to 0.95; other processors add numbers up in another order.
+    assert result.scores["f1:spam"] > 0.93
