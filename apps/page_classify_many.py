@@ -22,6 +22,7 @@ MAX_ROWS = 20_000
 MAX_PASTED = 200_000  # characters
 _SHOWN = 20  # rows on the page
 _CELL = 160  # characters of a cell on the page
+_DIGITS = 3
 _SAMPLED = 100  # rows that say which column has the texts
 _WITH_NAMES = (".csv", ".tsv")
 
@@ -98,12 +99,12 @@ def build(known: dict[str, Classifier]) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280):
             form = _draw_form(known)
+            with gr.Row():
+                button = gr.Button("Classify all", variant="primary", scale=3, min_width=160)
+                cancel = gr.Button("Cancel", scale=1, min_width=80)
         with gr.Column(min_width=280):
             result = gr.File(label="With labels", interactive=False, height=120)
             status = gr.Markdown(elem_classes="status", latex_delimiters=[])
-    with gr.Row():
-        button = gr.Button("Classify all", variant="primary", scale=3)
-        cancel = gr.Button("Cancel", scale=1, min_width=80)
     rows = gr.Markdown(elem_classes="rows", latex_delimiters=[])
     outputs = [result, status, rows]
 
@@ -252,9 +253,9 @@ def _first_rows(table: Table, columns: Sequence[int], added: Mapping[str, Sequen
     heads = ["", *(table.columns[column] for column in columns), *added]
     drawn = []
     for place, row in enumerate(table.rows[:_SHOWN]):
-        cells = [str(row.line), *(row.cells[column] or "" for column in columns)]
-        cells += [shown(values[place]) for values in added.values()]
-        drawn.append("<tr>" + "".join(f"<td>{_brief(cell)}</td>" for cell in cells) + "</tr>")
+        texts = "".join(f'<td class="long">{_brief(row.cells[column] or "")}</td>' for column in columns)
+        given = "".join(f"<td>{_brief(shown(values[place], _DIGITS))}</td>" for values in added.values())
+        drawn.append(f"<tr><td>{row.line}</td>{texts}{given}</tr>")
     said = f"The first {_SHOWN} of {len(table.rows):,} rows." if len(table.rows) > _SHOWN else ""
     head = "".join(f"<th>{_brief(name)}</th>" for name in heads)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(drawn)}</tbody></table>" + (

@@ -78,7 +78,7 @@ def _build_text(known: dict[str, Classifier]) -> None:
         try:
             text = classifier.read(one, other)
             remark = page.remark_on_length(classifier.pipeline, classifier.inputs([text]))
-            answer = classifier.answer(text, min(max(int(count), 1), MAX_BARS))
+            answer = classifier.answer(text, _bars(classifier, count))
         except KzooError as error:
             return [*view.blank(classifier.kind), page.line(str(error), "problem"), *silent]
         said = page.line(f"{1000 * answer.seconds:.1f} ms on {classifier.pipeline.device.upper()}", "took")
@@ -111,6 +111,11 @@ def _build_text(known: dict[str, Classifier]) -> None:
         api_visibility="private",
         show_progress="hidden",
     )
+
+
+def _bars(classifier: Classifier, count: float) -> int:
+    """Return for how many labels there are bars; a slider that is not shown may be where another bundle left it."""
+    return min(max(int(count), 1), MAX_BARS) if _range_of_labels(classifier)["visible"] else TOP_K
 
 
 def _range_of_labels(classifier: Classifier) -> dict[str, Any]:

@@ -328,8 +328,8 @@ def _written(
     return mark + write_rows([[safe(cell) for cell in row] for row in head + body]).encode(), changed
 
 
-def shown(value: Value) -> str:
-    """Return a value as the text of one cell."""
+def shown(value: Value, digits: int = 6) -> str:
+    """Return a value as the text of one cell, numbers with so many digits."""
     if isinstance(value, list):
-        return " | ".join(map(shown, value))
-    return value if isinstance(value, str) else f"{value:.6g}"
+        return " | ".join(shown(each, digits) for each in value)
+    return value if isinstance(value, str) else f"{value:.{digits}g}"

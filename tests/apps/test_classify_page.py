@@ -62,7 +62,7 @@ def bars(page) -> list[str]:
     return [" ".join(text.split()) for text in found.all_inner_texts()]
 
 
-def test_a_label_is_explained_when_it_is_clicked(texts):
+def test_labels_are_explained_when_clicked_and_other_bundles_answer_in_their_way(texts):
     ask(texts, "The goal of the team, the bank.")
     shown(texts, "ms on CPU")
     assert bars(texts) == ["Sports 95%", "Business 5%"]
@@ -81,6 +81,22 @@ def test_a_label_is_explained_when_it_is_clicked(texts):
     ARTIFACTS.mkdir(exist_ok=True)
     texts.screenshot(path=ARTIFACTS / "classify.png", full_page=True)
 
+    # What was asked of another bundle is gone with it.
+    pick(texts, "Model", "multilabel")
+    texts.get_by_text("has a probability").locator("visible=true").wait_for(state="detached")
+    ask(texts, "the dog runs fast")
+    assert [text.startswith("✓") for text in bars(texts)] == [True, True, True]
+    pick(texts, "Model", "tokens")
+    shown(texts, "Parts of the text, with labels")
+    ask(texts, "the dog runs on monday")
+    assert "animal 97%" in shown(texts, "dog runs").locator("..").inner_text().lower()
+    pick(texts, "Model", "embedding")
+    ask(texts, "the dog")
+    shown(texts, "There is no second text yet: this model reads two.")
+    texts.get_by_label("Second text").locator("visible=true").fill("the dog")
+    press(texts, "Classify")
+    texts.get_by_role("heading", name="1.000").wait_for()
+
 
 def test_a_script_in_a_text_a_label_and_a_files_name_stays_words(texts):
     pick(texts, "Model", "marked")
@@ -96,28 +112,15 @@ def test_a_script_in_a_text_a_label_and_a_files_name_stays_words(texts):
     shown(texts, "Column of the texts")
     press(texts, "Classify all")
     shown(texts, "2 cells begin as formulas do")
-    assert texts.locator(".rows td").locator("visible=true").all_inner_texts()[1:3] == [f"=the rain {SCRIPT}", "=1+1"]
+    assert texts.locator(".rows td").locator("visible=true").all_inner_texts()[1:3] == [
+        f"=the rain {SCRIPT}",
+        "=1+1",
+    ]
     assert texts.title() == "kzoo"
     assert texts.locator(".rows script, .rows img, .heat script").count() == 0
 
 
-def test_several_labels_numbers_and_parts_of_a_text(texts):
-    pick(texts, "Model", "multilabel")
-    ask(texts, "the dog runs fast")
-    assert [text.startswith("✓") for text in bars(texts)] == [True, True, True]
-    pick(texts, "Model", "tokens")
-    shown(texts, "Parts of the text, with labels")
-    ask(texts, "the dog runs on monday")
-    assert "animal 97%" in shown(texts, "dog runs").locator("..").inner_text().lower()
-    pick(texts, "Model", "embedding")
-    ask(texts, "the dog")
-    shown(texts, "There is no second text yet: this model reads two.")
-    texts.get_by_label("Second text").locator("visible=true").fill("the dog")
-    press(texts, "Classify")
-    texts.get_by_role("heading", name="1.000").wait_for()
-
-
-def test_a_file_comes_back_with_labels(texts):
+def test_a_file_comes_back_with_labels_or_with_why_not(texts, monkeypatch):
     open_tab(texts, "Many texts")
     rows = "".join(f'{number},"The goal, {number}"\r\n' for number in range(70))
     give(texts, "a.csv", f"id,comment\r\n{rows}70,the bank\r\n71,\r\n".encode())
@@ -135,9 +138,8 @@ def test_a_file_comes_back_with_labels(texts):
     assert texts.locator(".rows tbody tr").locator("visible=true").count() == 20
     texts.screenshot(path=ARTIFACTS / "classify-file.png", full_page=True)
 
-
-def test_what_cannot_be_labelled_is_answered_with_why(texts, monkeypatch):
-    open_tab(texts, "Many texts")
+    texts.get_by_label("Clear").locator("visible=true").first.click()
+    texts.get_by_text("1 row has no text").locator("visible=true").wait_for(state="detached")
     press(texts, "Classify all")
     shown(texts, "There are no lines yet")
     for name, content, message in (

@@ -96,7 +96,7 @@ def test_an_example_is_answered_when_clicked(gallery):
 
 def test_the_model_can_be_picked(gallery):
     open_tab(gallery, "Classify text")
-    gallery.get_by_label("Model").locator("visible=true").click()
+    gallery.get_by_label("Model", exact=True).locator("visible=true").click()
     gallery.get_by_role("option", name="mood").click()
     text_box(gallery).fill("A happy, sunny day.")
     press(gallery, "Classify")
