@@ -95,21 +95,24 @@ def beam_search(
         penalty = length_penalty_of(length, length_penalty, length_offset)
 
         is_last = length == max_new_tokens
-        for place, rank in zip(*(ending[:, :num_beams] | is_last).nonzero(), strict=True):
-            new = written[place, origins[place, rank]].tolist()
-            if not ending[place, rank]:
-                new.append(int(chosen[place, rank]))
-            best = ended[active[place]]
-            best.append(Hypothesis(new, float(sums[place, rank] / penalty)))
-            best.sort(key=lambda hypothesis: -hypothesis.score)
-            del best[num_beams:]
-            if len(best) == num_beams:
-                bars[active[place]] = best[-1].score
-        width = min(num_beams, int((~ending).sum(axis=1).min()))
-        if is_last or width == 0:
-            break
-        going = ending.argsort(axis=1, kind="stable")[:, :width]
-        totals, origins, chosen = sums[group, going], origins[group, going], chosen[group, going]
+        width = num_beams
+        if is_last or ending.any():
+            for place, rank in zip(*(ending[:, :num_beams] | is_last).nonzero(), strict=True):
+                new = written[place, origins[place, rank]].tolist()
+                if not ending[place, rank]:
+                    new.append(int(chosen[place, rank]))
+                best = ended[active[place]]
+                best.append(Hypothesis(new, float(sums[place, rank] / penalty)))
+                best.sort(key=lambda hypothesis: -hypothesis.score)
+                del best[num_beams:]
+                if len(best) == num_beams:
+                    bars[active[place]] = best[-1].score
+            width = min(num_beams, int((~ending).sum(axis=1).min()))
+            if is_last or width == 0:
+                break
+            going = ending.argsort(axis=1, kind="stable")
+            sums, origins, chosen = sums[group, going], origins[group, going], chosen[group, going]
+        totals, origins, chosen = (each[:, :width] for each in (sums, origins, chosen))
         rows = group * written.shape[1] + origins
         written = np.concatenate([written[group, origins], chosen[:, :, None]], axis=2)
         stays = totals[:, 0] / penalty > bars[active]
