@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -123,7 +123,7 @@ class _Chosen(Answers):
         table = self._table(expected)
         return {
             "classes": {label: table[label] | more for label, more in zip(self.labels, ranking, strict=True)},
-            "calibration": [each._asdict() for each in self.bins(expected)],
+            "calibration": [asdict(each) for each in self.bins(expected)],
         }
 
     @abstractmethod
@@ -184,7 +184,8 @@ class LabelSets(_Chosen):
     def above(self, thresholds: np.ndarray) -> LabelSets:
         """Return what the answers are by these thresholds."""
         found = [
-            [self.labels[place] for place in np.flatnonzero(row)] for row in self.probabilities >= thresholds
+            [self.labels[place] for place in np.flatnonzero(row).tolist()]
+            for row in self.probabilities >= thresholds
         ]
         return replace(self, found=found, thresholds=thresholds)
 

@@ -70,6 +70,7 @@ def draw_curve(rows: Sequence[Mapping[str, float]], best: int, path: Path) -> No
         path: the PNG file to write.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     held = (key.removeprefix("val_") for key in rows[0] if key.startswith("val_"))
     names = dict.fromkeys(("loss", "accuracy", "token_accuracy", "bleu", *held))
@@ -86,7 +87,7 @@ def draw_curve(rows: Sequence[Mapping[str, float]], best: int, path: Path) -> No
                 axes.plot(places, [row[key] for row in rows], label=label, color=color, marker=marker)
         axes.axvline(chosen, color="0.7", linestyle=":", label=f"{unit} {chosen:,}, exported")
         axes.set(xlabel=unit, title=name.replace("_", " "))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False, fontsize="small")
     save(figure, path)
 

@@ -210,7 +210,9 @@ def reliability(bins: Sequence[Bin]) -> Figure:
     """Draw how often answers are right, by the probability that they were given with, and how many there are."""
     figure = _figure(4.6, 5.2)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    confidence, accuracy, count = (np.array(column) for column in zip(*bins, strict=True))
+    confidence, accuracy, count = (
+        np.array([getattr(each, name) for each in bins]) for name in ("confidence", "accuracy", "count")
+    )
     above.plot([0, 1], [0, 1], color="0.8", linestyle=":", label="as it should be")
     above.plot(confidence, accuracy, marker="o", markersize=4, label="as it is")
     above.set(ylabel="share that is right", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title="calibration")

@@ -62,20 +62,19 @@ def compare_numbers(
 
 
 def _measure(predicted: Sequence[float], expected: Sequence[float]) -> Measure:
-    sides = [np.asarray(side, np.float64) for side in (predicted, expected)]
+    found, right = np.asarray(predicted, np.float64), np.asarray(expected, np.float64)
 
     def measure(counts: np.ndarray) -> dict[str, np.ndarray]:
-        values = [np.broadcast_to(side, counts.shape) for side in sides]
         return {
-            "pearson": _correlation(*values, counts),
-            "spearman": _correlation(*(ranks(side, counts) for side in sides), counts),
+            "pearson": _correlation(found, right, counts),
+            "spearman": _correlation(ranks(found, counts), ranks(right, counts), counts),
         }
 
     return measure
 
 
 def _correlation(one: np.ndarray, other: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the correlation in each row of numbers that came up so often; all of the same shape."""
+    """Return the correlation in each row of counts (rows, n), of numbers (n,) or (rows, n) that came up so often."""
     total = counts.sum(axis=1, keepdims=True)
     one, other = (side - (side * counts).sum(axis=1, keepdims=True) / total for side in (one, other))
     spread = np.sqrt((counts * one**2).sum(axis=1) * (counts * other**2).sum(axis=1))

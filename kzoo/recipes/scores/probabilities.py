@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +13,8 @@ BINS = 15
 _MOST_RANKED = 500
 
 
-class Bin(NamedTuple):
+@dataclass(frozen=True)
+class Bin:
     """Answers of like confidence: their mean confidence, the share that is right, and how many there are."""
 
     confidence: float
@@ -82,7 +83,8 @@ def confidences(
     if not single:
         return probabilities.ravel(), right.ravel()
     best = probabilities.argmax(axis=1)[:, None]
-    return tuple(np.take_along_axis(side, best, axis=1)[:, 0] for side in (probabilities, right))
+    found, hits = (np.take_along_axis(side, best, axis=1)[:, 0] for side in (probabilities, right))
+    return found, hits
 
 
 def ranking_scores(probabilities: np.ndarray, right: np.ndarray) -> list[dict[str, float]]:

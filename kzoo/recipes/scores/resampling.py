@@ -76,14 +76,14 @@ def paired_bootstrap(first: Measure, second: Measure, examples: int, resamples: 
     drawn = _resampled([first, second], examples, resamples)
     pairs = {}
     for name in one:
-        resampled = [values[name] for values in drawn]
-        sides = [
-            Score(score.value, margin(values))
-            for score, values in zip((one[name], other[name]), resampled, strict=True)
-        ]
-        apart = resampled[1] - resampled[0]
-        beyond = np.abs(apart - apart.mean()) >= abs(sides[1].value - sides[0].value)
-        pairs[name] = Pair(*sides, p_value=float((beyond.sum() + 1) / (len(apart) + 1)))
+        ones, others = (values[name] for values in drawn)
+        apart = others - ones
+        beyond = np.abs(apart - apart.mean()) >= abs(other[name].value - one[name].value)
+        pairs[name] = Pair(
+            Score(one[name].value, margin(ones)),
+            Score(other[name].value, margin(others)),
+            p_value=float((beyond.sum() + 1) / (len(apart) + 1)),
+        )
     return pairs
 
 
