@@ -135,7 +135,7 @@ def _answer(directory: pathlib.Path) -> dict[str, Skeleton] | str:
     try:
         model = rebuild(request)
         variables = _matched(model, request.variables)
-        graphs = model_graphs(model, request.signature, request.serving)
+        graphs = model_graphs(model, request.signature, request.serving, request.explained)
         return {role: convert(graph, variables, request.target) for role, graph in graphs.items()}
     except ExportError as error:
         return str(error)

@@ -60,7 +60,11 @@ def convert(graph: Graph, variables: list[Any], target: str = "any") -> Skeleton
     }
     started = time.perf_counter()
     shapes = {names.get(name, name): shape for name, shape in shapes.items()}
-    skeleton = _fused(proto, weights, shapes, target)
+    if graph.differentiates:
+        # What is fused has no derivative, and their graph has other patterns.
+        skeleton = fuse(proto, weights, shapes, only_needed=True)
+    else:
+        skeleton = _fused(proto, weights, shapes, target)
     return dataclasses.replace(skeleton, seconds={"fusing": time.perf_counter() - started})
 
 
@@ -85,7 +89,9 @@ def _trace(graph: Graph, variables: list[Any]) -> tuple[Any, dict[str, int]]:
     weight_names = {f"{_WEIGHT}{index}:0": index for index in range(len(variables))}
 
     def function(inputs: dict[str, Any], weights: list[Any]) -> dict[str, Any]:
-        with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))), marking():
+        # Operations that are kept whole have no derivatives.
+        marked = contextlib.nullcontext() if graph.differentiates else marking()
+        with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))), marked:
             outputs = graph.function(inputs)
         # An output that is an input, or stands there twice, still needs a tensor of its own.
         return {name: tf.identity(tensor) for name, tensor in outputs.items()}

@@ -13,6 +13,7 @@ import keras
 
 import kzoo
 from kzoo.errors import ExportError
+from kzoo.explanation.models import check_explainable
 from kzoo.export.contents import write_golden, write_manifest
 from kzoo.export.layout import check_target
 from kzoo.export.precision import check_dtype
@@ -21,7 +22,7 @@ from kzoo.export.report import REPORT_FILE, ExportReport
 from kzoo.export.running import Export, Progress
 from kzoo.models import TransformerModel
 from kzoo.replace import refuse_other_contents, replacing
-from kzoo.runtime.manifest import GOLDEN_FILE, MANIFEST_FILE, TOKENIZER_FILE
+from kzoo.runtime.manifest import EXPLANATION, GOLDEN_FILE, MANIFEST_FILE, TOKENIZER_FILE
 from kzoo.runtime.pipeline import Pipeline
 from kzoo.runtime.tasks import TASKS
 
@@ -98,6 +99,7 @@ def to_bundle(
     calibration: Any = None,
     metric: Metric | None = None,
     max_drop: float | None = None,
+    explanations: bool = False,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Write one of the zoo's models as a bundle: all that `kzoo.load` needs to serve it without Keras.
@@ -113,6 +115,8 @@ def to_bundle(
         calibration: for `"int8_static"`, a list of some hundred typical inputs, as `kzoo.load(path)` takes them.
         metric: measures what `kzoo.load(path)` gives, higher being better; called in float32 and then in `dtype`.
         max_drop: by how much the metric may fall.
+        explanations: add the graph by which `kzoo.runtime.explanation` finds integrated gradients and attention. It
+            reads its weights from the other graph, where they stand there alike, and is opened when first asked for.
         progress: as in `to_onnx`.
 
     Raises:
@@ -146,9 +150,11 @@ def to_bundle(
         )
     if place.suffix:
         raise ExportError(f"A bundle is a folder: give a path without '{place.suffix}'.")
+    if explanations:
+        check_explainable(model)
     refuse_other_contents(place, MANIFEST_FILE)
     title = re.sub(r"[^A-Za-z0-9._-]", "-", name or place.absolute().name).lstrip("._-") or model.name
-    export = Export(model, None, None, tolerance, progress, target, bundle=title)
+    export = Export(model, None, None, tolerance, progress, target, bundle=title, explained=explanations)
     files = {role: f"{role}.onnx" for role in export.graphs}
 
     def complete(folder: pathlib.Path) -> ExportReport:
@@ -163,7 +169,10 @@ def to_bundle(
     with replacing(place) as folder:
         export.write(folder, files)
         if dtype != "float32":
-            _reduce_bundle(export, folder, files, complete, dtype, calibration, metric, max_drop)
+            own = {role: file for role, file in files.items() if role != EXPLANATION}
+            _reduce_bundle(export, folder, own, complete, dtype, calibration, metric, max_drop)
+        if explanations:
+            export.shrink_explanation(folder, files, dtype)
         return complete(folder)
 
 

@@ -13,6 +13,7 @@ import onnx
 
 from kzoo.errors import ExportError
 from kzoo.export.context import constant, make, replace
+from kzoo.export.derivatives import DERIVATIVES
 from kzoo.export.editing import inner_nodes
 from kzoo.export.resampling import RESAMPLINGS
 
@@ -23,7 +24,7 @@ def register_handlers() -> None:
     from tf2onnx.handler import tf_op
 
     known = {name for opsets in tf_op.get_opsets().values() for handlers in opsets for name in handlers}
-    for name, handler in _HANDLERS.items():
+    for name, handler in (_HANDLERS | DERIVATIVES).items():
         if name not in known:
             tf_op(name)(handler)
     for name, resampling in RESAMPLINGS.items():

@@ -46,6 +46,7 @@ class Request:
     custom_objects: dict[str, Any]
     signature: Signature | None
     serving: bool
+    explained: bool
     fused_attention: bool
     variables: list[tuple[str, tuple[int, ...]]]
     values: dict[int, dict[str, Any]]
@@ -59,6 +60,7 @@ def convert_in_child(
     custom_objects: dict[str, Any] | None,
     target: str,
     folder: pathlib.Path,
+    explained: bool = False,
 ) -> dict[str, Skeleton]:
     """Convert a model of any backend.
 
@@ -69,6 +71,7 @@ def convert_in_child(
         custom_objects: classes and functions by name that the config speaks of, beside those found in the model.
         target: where the graphs will run, one of `kzoo.export.layout.TARGETS`.
         folder: takes what the two processes tell each other, meanwhile.
+        explained: whether to convert the graph of explanations too.
 
     Raises:
         ExportError: a constructor argument that cannot be serialised, or a conversion that failed.
@@ -80,7 +83,7 @@ def convert_in_child(
     except ImportError as error:
         raise MissingDependencyError(f"Export needs {error.name}: pip install 'kzoo[export]'.") from error
 
-    request = describe_model(model, signature, serving, custom_objects, target)
+    request = describe_model(model, signature, serving, custom_objects, target, explained)
     with tempfile.TemporaryDirectory(prefix="handover-", dir=folder) as place:
         directory = pathlib.Path(place)
         with (directory / REQUEST).open("wb") as file:
@@ -95,6 +98,7 @@ def describe_model(
     serving: bool,
     custom_objects: dict[str, Any] | None = None,
     target: str = "any",
+    explained: bool = False,
 ) -> Request:
     """Return what the child is asked; the arguments are those of `convert_in_child`."""
     return Request(
@@ -102,6 +106,7 @@ def describe_model(
         custom_objects={**_custom_objects(model), **(custom_objects or {})},
         signature=signature,
         serving=serving,
+        explained=explained,
         fused_attention=_kerashub_attends_fused(),
         variables=[(variable.path, tuple(variable.shape)) for variable in model.variables],
         values=_values_that_matter(model),

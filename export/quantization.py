@@ -27,7 +27,7 @@ Observe = Callable[[list[str]], Iterable[list[np.ndarray]]]
 
 
 @dataclass(frozen=True)
-class _Weight:
+class Matrix:
     """A matrix that a node multiplies with, as it is stored: output columns as rows, if transposed."""
 
     name: str
@@ -116,21 +116,21 @@ class Quantizing:
         ]
         return narrowing, feeding
 
-    def _weight(self, node: onnx.NodeProto) -> _Weight | None:
+    def _weight(self, node: onnx.NodeProto) -> Matrix | None:
         """Return the matrix that a node multiplies its first input with, if it can be quantized."""
         if node.op_type == "MatMul":
             maker = self.makers.get(node.input[1])
             if maker is not None and maker.op_type == "Transpose" and self._is_matrix(maker.input[0]):
-                return _Weight(maker.input[0], transposed=list(attribute(maker, "perm", [1, 0])) == [1, 0])
-            return _Weight(node.input[1]) if self._is_matrix(node.input[1]) else None
+                return Matrix(maker.input[0], transposed=list(attribute(maker, "perm", [1, 0])) == [1, 0])
+            return Matrix(node.input[1]) if self._is_matrix(node.input[1]) else None
         if node.op_type == "Gemm" and self._is_matrix(node.input[1]):
             plain = [attribute(node, name, 1.0) for name in ("alpha", "beta")] == [1.0, 1.0]
             transposed = bool(attribute(node, "transB", 0))
-            return _Weight(node.input[1], transposed) if plain and not attribute(node, "transA", 0) else None
+            return Matrix(node.input[1], transposed) if plain and not attribute(node, "transA", 0) else None
         if node.op_type == "Attention" and node.domain == RUNTIME_DOMAIN and self._is_matrix(node.input[1]):
             whole = any(attribute(node, name, None) for name in ("qkv_hidden_sizes", "do_rotary"))
             caches = any(node.input[4:5]) or any(node.output[1:])
-            return None if whole or caches else _Weight(node.input[1])
+            return None if whole or caches else Matrix(node.input[1])
         return None
 
     def _look_up(self, table: str, rows: str, output: str) -> None:
@@ -165,7 +165,7 @@ class Quantizing:
         epsilon = attribute(node, "epsilon", 1e-12)
         self._add("LayerNormalization", [total, *node.input[5:7]], output, axis=-1, epsilon=epsilon)
 
-    def _multiply_by_8_bits(self, node: onnx.NodeProto, weight: _Weight) -> None:
+    def _multiply_by_8_bits(self, node: onnx.NodeProto, weight: Matrix) -> None:
         values, scales = self._columns(weight)
         quantized, scale, zero = self._quantized(node.input[0])
         product = self._product(node)
@@ -173,7 +173,7 @@ class Quantizing:
         self._add("MatMulIntegerToFloat", inputs, product, domain=RUNTIME_DOMAIN)
         self._finish(node, product)
 
-    def _multiply_by_4_bits(self, node: onnx.NodeProto, weight: _Weight) -> None:
+    def _multiply_by_4_bits(self, node: onnx.NodeProto, weight: Matrix) -> None:
         name = f"{weight.name}/int4"
         array = self._array(weight.name)
         columns = array if weight.transposed else array.T
@@ -240,7 +240,7 @@ class Quantizing:
             self._store(names[1], scales)
         return names
 
-    def _columns(self, weight: _Weight) -> tuple[str, str]:
+    def _columns(self, weight: Matrix) -> tuple[str, str]:
         """Return a matrix in int8, as it is multiplied with, and its scales, one a column."""
         if weight.name in self.tables and weight.transposed:
             rows, scales = self._rows(weight.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -17,18 +18,19 @@ import kzoo
 from kzoo.errors import ExportError, MissingDependencyError, VerificationError
 from kzoo.export.blame import blamed
 from kzoo.export.cases import Arrays, Case, make_cases, name_output_axes, token_limits
+from kzoo.export.explanation import shrink_explanation
 from kzoo.export.handover import convert_in_child
 from kzoo.export.precision import BOUNDS
 from kzoo.export.reduction import Reduction, reduce_graph
 from kzoo.export.report import ExportReport, GraphReport, describe, describe_reduced
 from kzoo.export.signatures import model_graphs, signature_of
 from kzoo.export.skeleton import Skeleton
-from kzoo.export.verification import settle_padding, verify_graph
+from kzoo.export.verification import open_graph, run_graph, settle_padding, verify_graph
 from kzoo.export.weights import declare, save
 from kzoo.models import TransformerModel
 from kzoo.models.graphs import Graph
 from kzoo.runtime.comparison import Difference
-from kzoo.runtime.manifest import TOKENIZER_FILE, GenerationDefaults, TextPreprocessing
+from kzoo.runtime.manifest import EXPLANATION, TOKENIZER_FILE, GenerationDefaults, TextPreprocessing
 from kzoo.runtime.metadata import encode_metadata
 
 # Bounds on |difference| / (1 + |expected|), by the precision that the Keras model computes in.
@@ -49,13 +51,15 @@ class Export:
         progress: Progress | None,
         target: str,
         bundle: str | None = None,
+        explained: bool = False,
     ) -> None:
         serving = bundle is not None
         self.model = model
         self.signature = signature_of(model, inputs)
         self.name = bundle or model.name
         self.sections = sections_of(model) if isinstance(model, TransformerModel) else {}
-        self.graphs: dict[str, Graph] = model_graphs(model, self.signature, serving)
+        self.graphs: dict[str, Graph] = model_graphs(model, self.signature, serving, explained)
+        self.explained = explained
         self.serving = serving
         self.custom_objects = custom_objects
         self.target = target
@@ -160,6 +164,17 @@ class Export:
         self.reduction = Reduction(dtype, reductions)
         self.tolerance, self.repeated = BOUNDS[dtype].tolerance, BOUNDS[dtype].repeated
 
+    def shrink_explanation(self, folder: pathlib.Path, files: dict[str, str], dtype: str) -> None:
+        """Write the graph of explanations with no more weights than it needs beside the finished one."""
+        path = folder / files[EXPLANATION]
+        with self._stage(f"writing {path.name} beside {files['model']}"):
+            shrink_explanation(path, folder / files["model"], dtype)
+            session = open_graph(path)
+            cases = self.cases[EXPLANATION]
+            self.cases[EXPLANATION] = [
+                dataclasses.replace(case, expected=run_graph(session, case)) for case in cases
+            ]
+
     @contextlib.contextmanager
     def _stage(self, name: str) -> Iterator[None]:
         """Say what comes next, and take its time."""
@@ -171,7 +186,13 @@ class Export:
     def _convert(self, folder: pathlib.Path) -> dict[str, Skeleton]:
         if keras.backend.backend() != "tensorflow" or self.precision != "float32":
             return convert_in_child(
-                self.model, self.signature, self.serving, self.custom_objects, self.target, folder
+                self.model,
+                self.signature,
+                self.serving,
+                self.custom_objects,
+                self.target,
+                folder,
+                self.explained,
             )
         try:
             from kzoo.export.conversion import convert

@@ -9,8 +9,10 @@ import keras
 import numpy as np
 
 from kzoo.errors import ExportError
+from kzoo.explanation.graphs import explaining_graph
 from kzoo.models import InputSpec, TransformerModel
 from kzoo.models.graphs import Graph, bare_graph, serving_graphs
+from kzoo.runtime.manifest import EXPLANATION
 
 _AXES = {2: ("sequence",), 3: ("sequence", "features"), 4: ("height", "width", "channels")}
 
@@ -61,10 +63,16 @@ def signature_of(model: keras.Model, example: Any = None) -> Signature | None:
     return Signature(specs, structure, _output_layers(model))
 
 
-def model_graphs(model: keras.Model, signature: Signature | None, serving: bool) -> dict[str, Graph]:
-    """Return the graphs to export by role: a bundle's when `serving`, else the model as it is called."""
+def model_graphs(
+    model: keras.Model, signature: Signature | None, serving: bool, explained: bool = False
+) -> dict[str, Graph]:
+    """Return the graphs to export by role: a bundle's when `serving`, else the model as it is called.
+
+    With `explained`, the graph of a bundle's explanations is among them.
+    """
     if signature is None:
-        return serving_graphs(model) if serving else {"model": bare_graph(model)}
+        graphs = serving_graphs(model) if serving else {"model": bare_graph(model)}
+        return graphs | {EXPLANATION: explaining_graph(model)} if explained else graphs
 
     def function(inputs: dict[str, Any]) -> dict[str, Any]:
         return _name_outputs(model(signature.arguments(inputs), training=False), signature.outputs)

@@ -20,6 +20,7 @@ from kzoo.models import TransformerModel
 from kzoo.replace import put_in_place, staging
 from kzoo.runtime import TASKS
 from kzoo.runtime.bundle import Bundle
+from kzoo.runtime.manifest import EXPLANATION
 
 # How long the first of some requests waits for others to share a batch with.
 _QUEUE_DELAY_MICROSECONDS = 1000
@@ -121,7 +122,11 @@ class _Parts:
     def of_bundle(cls, bundle: Bundle) -> _Parts:
         manifest = bundle.manifest
         return cls(
-            graphs={role: bundle.path(graph.file) for role, graph in manifest.graphs.items()},
+            graphs={
+                role: bundle.path(graph.file)
+                for role, graph in manifest.graphs.items()
+                if role != EXPLANATION
+            },
             labels=manifest.labels,
             tokenizer=bundle.path(manifest.text.tokenizer) if manifest.text is not None else None,
         )

@@ -46,7 +46,7 @@ def explain(
         >>> [word.text for word in explain(model, "A dog runs").words]
         ['A', 'dog', 'runs']
     """
-    _check(model)
+    check_explainable(model)
     return explain_with(_OfKeras(model), text, label, method)
 
 
@@ -85,7 +85,12 @@ def rollout(model: TransformerModel, text: Text) -> np.ndarray:
     return attribution.rollout(attention_maps(model, text))
 
 
-def _check(model: TransformerModel) -> None:
+def check_explainable(model: TransformerModel) -> None:
+    """Refuse a model that gives texts neither labels nor numbers.
+
+    Raises:
+        KzooError: it does not, or reads a source and a target.
+    """
     signature = model.signature()
     if model.task not in EXCLUSIVE or "input_ids" not in signature or "decoder_input_ids" in signature:
         raise KzooError(

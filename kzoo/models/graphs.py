@@ -25,13 +25,15 @@ class Graph:
     """A function of a model's named inputs, to be exported as one ONNX graph.
 
     `max_length` is the most tokens that it can take, past ones included; None if there is no bound. `rankings` are
-    the outputs that say which values of another one are largest: a difference in the last bit can swap them.
+    the outputs that say which values of another one are largest: a difference in the last bit can swap them. One that
+    `differentiates` has derivatives among its outputs.
     """
 
     function: Callable[[Tensors], Tensors]
     inputs: dict[str, InputSpec]
     max_length: int | None = None
     rankings: frozenset[str] = frozenset()
+    differentiates: bool = False
 
     def run_kept(self, feeds: Mapping[str, Any], outputs: Sequence[str]) -> Tensors:
         """Return the outputs of these names, as tensors, which may be fed again."""

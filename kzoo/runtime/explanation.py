@@ -11,6 +11,7 @@ import numpy as np
 from kzoo.errors import KzooError, did_you_mean
 from kzoo.runtime.attribution import Word, integrate, log_odds, rollout, without_each, words_of
 from kzoo.runtime.inputs import TextReader, warn_of_cuts
+from kzoo.runtime.manifest import EXPLANATION
 from kzoo.runtime.pipeline import Pipeline
 from kzoo.runtime.prediction import probabilities
 from kzoo.text import Text
@@ -99,7 +100,29 @@ def methods(pipeline: Pipeline) -> tuple[str, ...]:
     """Return the methods that can explain what a bundle gives, the best first; none if it classifies no texts."""
     if pipeline.task not in EXCLUSIVE or not isinstance(pipeline.reader, TextReader):
         return ()
-    return (OCCLUSION,)
+    # Not by the graph itself, which would be opened for it.
+    with_graph = EXPLANATION in pipeline.manifest.graphs
+    return (INTEGRATED_GRADIENTS, ROLLOUT, OCCLUSION) if with_graph else (OCCLUSION,)
+
+
+def attention_maps(pipeline: Pipeline, text: Text) -> np.ndarray:
+    """Return the attention weights of a text.
+
+    Args:
+        pipeline: a bundle that was exported with explanations, from `kzoo.load`.
+        text: the text, or a pair of texts as a 2-tuple.
+
+    Returns:
+        float32 (layers, heads, length, length): how much each token, special ones included, takes of each other one.
+
+    Raises:
+        KzooError: the bundle has no graph of explanations.
+    """
+    if ROLLOUT not in methods(pipeline):
+        raise KzooError(f"'{pipeline.name}' has no graph of explanations: export it with explanations=True.")
+    model = _OfBundle(pipeline)
+    items, _ = model.reader.listed([text])
+    return model.attention(model.reader.read(items, 0).feeds)
 
 
 def explain(
@@ -239,3 +262,15 @@ class _OfBundle:
 
     def logits(self, feeds: Feeds) -> np.ndarray:
         return self._pipeline._run(feeds)["logits"].astype(np.float64)
+
+    def slopes(self, feeds: Feeds, scale: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray]:
+        found = self._run(feeds, scale, column, ["logits", "slopes"])
+        return found["logits"], found["slopes"]
+
+    def attention(self, feeds: Feeds) -> np.ndarray:
+        scale = np.ones(feeds["input_ids"].shape, np.float32)
+        return self._run(feeds, scale, 0, ["attention"])["attention"][0]
+
+    def _run(self, feeds: Feeds, scale: np.ndarray, column: int, outputs: list[str]) -> dict[str, np.ndarray]:
+        label = np.full(len(scale), column)
+        return self._pipeline.explanation.run({**feeds, "token_scale": scale, "label": label}, outputs)

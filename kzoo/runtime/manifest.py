@@ -12,6 +12,8 @@ FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 TOKENIZER_FILE = "tokenizer.json"
 GOLDEN_FILE = "golden.npz"
+# The role of the graph that explains what another one gives.
+EXPLANATION = "explanation"
 
 # Names of files inside a bundle: one level deep, no separators, so that no path escapes the folder.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]

@@ -12,7 +12,7 @@ from kzoo.errors import BundleError, KzooError
 from kzoo.runtime.bundle import Bundle
 from kzoo.runtime.comparison import Difference, compare
 from kzoo.runtime.inputs import Batch, ImageReader, TextReader, warn_of_cuts
-from kzoo.runtime.manifest import GOLDEN_FILE, MANIFEST_FILE, GenerationDefaults, Manifest
+from kzoo.runtime.manifest import EXPLANATION, GOLDEN_FILE, MANIFEST_FILE, GenerationDefaults, Manifest
 from kzoo.runtime.session import Session
 from kzoo.text import Tokenizer
 
@@ -75,6 +75,11 @@ class Pipeline(ABC):
 
     def __repr__(self) -> str:
         return f"<kzoo pipeline '{self.name}': {self.task} on {self.device}>"
+
+    @property
+    def explanation(self) -> Session | None:
+        """The graph that explains what the bundle gives, if it has one; opened when first asked for."""
+        return self._sessions.get(EXPLANATION)
 
     @abstractmethod
     def __call__(self, inputs: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,11 @@ from kzoo.runtime.bundle import Bundle
 from kzoo.runtime.generation import TextGeneration
 from kzoo.runtime.grading import Regression
 from kzoo.runtime.lanes import cores
+from kzoo.runtime.manifest import EXPLANATION
 from kzoo.runtime.pipeline import Pipeline
 from kzoo.runtime.prediction import Classification, Embedding, Features, MultiLabel, NextSentence
 from kzoo.runtime.session import Device, checked_threads, open_session
+from kzoo.runtime.sessions import Sessions
 from kzoo.runtime.tokens import MaskFilling, QuestionAnswering, ReplacedTokens, TokenClassification
 from kzoo.runtime.translation import Translation
 
@@ -71,19 +74,24 @@ def load(
     if task not in TASKS:
         raise BundleError(f"{bundle.folder} is for the unknown task '{task}'.{did_you_mean(task, TASKS)}")
     pipeline = TASKS[task]
-    if graphs.keys() != pipeline.outputs.keys():
+    if graphs.keys() - {EXPLANATION} != pipeline.outputs.keys():
         raise BundleError(
             f"{bundle.folder}: task '{task}' needs graphs {', '.join(pipeline.outputs)}; "
             f"the manifest has {', '.join(graphs)}. Export the bundle again."
         )
     in_lanes = pipeline.has_lanes and session_options is None and device != "cuda" and _is_small(bundle)
-    sessions = {
-        role: open_session(
-            bundle.path(graph.file), device, 1 if in_lanes else threads, session_options, pipeline.spinning
+    openers = {
+        role: functools.partial(
+            open_session,
+            bundle.path(graph.file),
+            device,
+            1 if in_lanes else threads,
+            session_options,
+            pipeline.spinning,
         )
         for role, graph in graphs.items()
     }
-    opened = pipeline(bundle, sessions)
+    opened = pipeline(bundle, Sessions(openers))
     if in_lanes and opened.device == "cpu":
         opened.lanes = cores() if threads is None else checked_threads(threads)
     return opened

@@ -1,0 +1,33 @@
+"""The graph that explains a bundle: slopes of log odds, and attention, beside the logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from kzoo.explanation.gradients import slopes
+from kzoo.layers import record_attention
+from kzoo.models import InputSpec, TransformerModel
+from kzoo.models.graphs import Graph, bare_graph
+
+
+def explaining_graph(model: TransformerModel) -> Graph:
+    """Return the graph of a model's explanations.
+
+    Its inputs are the model's, and `token_scale` float32 (batch, sequence) and `label` int64 (batch,), both as
+    `kzoo.explanation.gradients.slopes` takes them. Its outputs are `logits` (batch, classes), `slopes`
+    (batch, sequence) and `attention` (batch, layers, heads, sequence, sequence).
+    """
+    bare = bare_graph(model)
+    length = next(iter(bare.inputs.values())).shape
+
+    def function(inputs: dict[str, Any]) -> dict[str, Any]:
+        own = {name: inputs[name] for name in bare.inputs}
+        with record_attention() as weights:
+            found = slopes(model, own, inputs["token_scale"], inputs["label"])
+        attention = ops.stack([ops.cast(layer, "float32") for layer in weights], axis=1)
+        return {**found, "attention": attention}
+
+    more = {"token_scale": InputSpec(length, "float32"), "label": InputSpec(length[:1], "int64")}
+    return Graph(function, {**bare.inputs, **more}, bare.max_length, differentiates=True)
