@@ -161,7 +161,10 @@ def test_texts_to_a_published_bundle(mood, tmp_path):
     ):
         assert part in card
     assert str(tmp_path) not in card
-    assert (mood.parent / "learning-curve.png").read_bytes().startswith(b"\x89PNG")
+    for picture in ("learning-curve", "confusion", "curves", "calibration"):
+        assert (mood.parent / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"({picture}.png)" in card
+    assert "## Hardest examples" in card
 
     record = json.loads((result.directory / "run.json").read_text())
     assert record["recipe"]["training"]["seed"] == 0
@@ -169,6 +172,9 @@ def test_texts_to_a_published_bundle(mood, tmp_path):
     assert {"kzoo", "keras", "python"} <= record["environment"]["versions"].keys()
     metrics = json.loads((result.directory / "metrics.json").read_text())
     assert metrics["examples"] == {"train": 116, "validation": 13, "test": 33}
+    assert metrics["classes"].keys() == {"glad", "sad"}
+    assert sum(sum(row.values()) for row in metrics["confusion"].values()) == 33
+    assert [*metrics["margins"]] == ["accuracy", "macro_f1", "micro_f1"]
     rows = metrics_rows(result.directory)
     best = max(rows, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
     assert metrics["epoch"] == int(best["epoch"])
