@@ -37,8 +37,10 @@ def model(tokenizer: Tokenizer, seed: int = 0, **options) -> TransformerModel:
 
 @pytest.fixture(scope="module")
 def teacher(tokenizer) -> TransformerModel:
-    trained = model(tokenizer, seed=1, num_layers=4, num_heads=4)
-    trained.fit(TEXTS, LABELS, epochs=2, batch_size=8, verbose=0)
+    trained = model(tokenizer, seed=1, num_heads=4)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    trained.compile(optimizer=keras.optimizers.Adam(5e-3), loss=loss)
+    trained.fit(TEXTS, LABELS, epochs=10, batch_size=8, verbose=0)
     return trained
 
 
@@ -185,17 +187,18 @@ def test_outputs_that_are_no_numbers_are_refused(tmp_path):
 # The training.
 
 
-@pytest.mark.backend
 @pytest.mark.slow
 def test_a_narrower_student_comes_nearer_in_every_part(tokenizer, teacher, tmp_path):
-    student = model(tokenizer, hidden_dim=16)
+    student = model(tokenizer, hidden_dim=16, num_layers=1)
     parts = {"labels": 0.5, "logits": 1.0, "hidden": 1.0, "attention": 1.0}
     distillation = Distillation(
-        student, teacher, weights=parts, layers=[1, 4], cache=tmp_path, unlabelled=["a good fish", "cat cat"]
+        student, teacher, weights=parts, layers=[2], cache=tmp_path, unlabelled=["a good fish", "cat cat"]
     )
     distillation.compile(optimizer=keras.optimizers.Adam(5e-3))
     held = (TEXTS[:4], LABELS[:4])
-    history = distillation.fit(TEXTS, LABELS, epochs=4, batch_size=8, validation_data=held, verbose=0).history
+    history = distillation.fit(
+        TEXTS, LABELS, epochs=10, batch_size=8, validation_data=held, verbose=0
+    ).history
     for part in parts:
         assert history[f"{part}_loss"][-1] < history[f"{part}_loss"][0], part
         assert history[f"val_{part}_loss"][-1] < history[f"val_{part}_loss"][0], part
@@ -213,21 +216,14 @@ def test_a_narrower_student_comes_nearer_in_every_part(tokenizer, teacher, tmp_p
 
 
 @pytest.mark.slow
-def test_a_teacher_is_worth_more_than_few_labels(tokenizer, teacher):
-    """The teacher alone makes a student say what it says; with wrong labels by themselves it says something else."""
-    wrong = ["good"] * len(TEXTS)
-    taught, alone = model(tokenizer, num_layers=1), model(tokenizer, num_layers=1)
-    optimizer = keras.optimizers.Adam(5e-3)
-    distillation = Distillation(taught, teacher, weights={"logits": 1.0})
-    distillation.compile(optimizer=optimizer)
-    distillation.fit(TEXTS, epochs=4, batch_size=8, verbose=0)
-    alone.fit(TEXTS, wrong, epochs=4, batch_size=8, verbose=0)
-    said = {
-        name: learner.predict(TEXTS[:4], verbose=0)["logits"].argmax(axis=-1).tolist()
-        for name, learner in (("teacher", teacher), ("taught", taught), ("alone", alone))
-    }
-    assert said["taught"] == said["teacher"] == [1, 0, 1, 0]
-    assert said["alone"] == [1, 1, 1, 1]
+def test_a_teacher_is_enough_without_labels(tokenizer, teacher):
+    student = model(tokenizer, num_layers=1)
+    distillation = Distillation(student, teacher, weights={"logits": 1.0})
+    distillation.compile(optimizer=keras.optimizers.Adam(5e-3), run_eagerly=True)
+    history = distillation.fit(TEXTS, epochs=10, batch_size=8, verbose=0).history
+    assert sorted(history) == ["logits_loss", "loss"]
+    said = [each.predict(TEXTS[:4], verbose=0)["logits"].argmax(axis=-1) for each in (teacher, student)]
+    assert said[0].tolist() == said[1].tolist() == [1, 0, 1, 0]
 
 
 @pytest.mark.slow
@@ -235,8 +231,8 @@ def test_embeddings_are_learnt_through_a_projection(tokenizer):
     options = {"task": "embedding", "labels": None}
     teacher, student = model(tokenizer, 1, **options), model(tokenizer, hidden_dim=16, **options)
     distillation = Distillation(student, teacher)
-    distillation.compile(optimizer=keras.optimizers.Adam(5e-3))
-    history = distillation.fit(TEXTS, epochs=4, batch_size=8, verbose=0).history
+    distillation.compile(optimizer=keras.optimizers.Adam(5e-3), run_eagerly=True)
+    history = distillation.fit(TEXTS, epochs=6, batch_size=8, verbose=0).history
     assert history["embedding_loss"][-1] < 0.5 * history["embedding_loss"][0]
 
 
