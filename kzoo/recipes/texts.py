@@ -38,7 +38,9 @@ def text_batches(
         learn: whether to shuffle.
     """
 
-    def prepare(x: Any, y: Any, sample_weight: Any, length: int | None) -> tuple[Any, ...]:
+    def prepare(
+        x: Any, y: Any = None, sample_weight: Any = None, length: int | None = None
+    ) -> tuple[Any, ...]:
         texts = vary(x) if vary is not None else x
         if recipe.task == "embedding":
             return interleave(texts, y)
