@@ -127,7 +127,7 @@ class Distillation(keras.Model):
     def _make_projections(self, shape: TeacherShape) -> dict[str, keras.layers.Dense]:
         """Make what turns the student's states and embedding into vectors of the teacher's width."""
         names = [f"hidden_{own}" for own, _ in self.pairs] if self._wants("hidden") else []
-        widths = dict.fromkeys(names, shape.hidden_dim)
+        widths: dict[str, int | None] = dict.fromkeys(names, shape.hidden_dim)
         if self._wants("embedding"):
             widths["embedding"] = shape.embedding_dim
         own = self.student.backbone.config.hidden_dim

@@ -69,8 +69,8 @@ def softened_loss(student: Any, teacher: Any, temperature: float) -> Any:
 
 def softened_binary_loss(student: Any, teacher: Any, temperature: float) -> Any:
     """Return the same of labels that are each a yes or no: logits (..., labels) to the mean over labels (...)."""
-    pairs = [ops.stack([logits, ops.zeros_like(logits)], axis=-1) for logits in (student, teacher)]
-    return ops.mean(softened_loss(*pairs, temperature), axis=-1)
+    got, wanted = (ops.stack([logits, ops.zeros_like(logits)], axis=-1) for logits in (student, teacher))
+    return ops.mean(softened_loss(got, wanted, temperature), axis=-1)
 
 
 def states_loss(student: Any, teacher: Any, real: Any) -> Any:

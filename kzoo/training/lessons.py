@@ -42,8 +42,11 @@ class Lesson:
         self, student: Any, teacher: Any, shape: TeacherShape, unlabelled: Any, cache: str | Path | None
     ) -> None:
         self.student, self.teacher, self.shape, self.unlabelled = student, teacher, shape, unlabelled
-        self.temporary = tempfile.TemporaryDirectory(prefix="kzoo-teacher-") if cache is None else None
-        self.folder = Path(cache if self.temporary is None else self.temporary.name)
+        if cache is None:
+            # Kept, since the folder goes when this does.
+            self._temporary = tempfile.TemporaryDirectory(prefix="kzoo-teacher-")
+            cache = self._temporary.name
+        self.folder = Path(cache)
         if (
             isinstance(teacher, keras.Model)
             and student.labels
