@@ -17,8 +17,7 @@ from kzoo.runtime.inputs import TextReader
 
 if TYPE_CHECKING:
     from kzoo.runtime import Pipeline
-    from kzoo.runtime.prediction import Classification
-    from kzoo.runtime.translation import Translation
+    from kzoo.text import Text
 
 MAX_TEXT = 10_000  # characters
 
@@ -163,7 +162,7 @@ def line(text: str, kind: str) -> str:
     return f'<p class="{kind}">{html.escape(" ".join(text.split()))}</p>'
 
 
-def remark_on_length(pipeline: Classification | Translation, texts: Sequence[str]) -> str:
+def remark_on_length(pipeline: Pipeline, texts: Sequence[Text]) -> str:
     """Return a sentence that says which texts the model sees only in part, or nothing.
 
     Raises:

@@ -33,17 +33,16 @@ def build(known: dict[str, Classifier]) -> None:
     boxes = TextBoxes.draw(known[name])
     button = gr.Button("Compare", variant="primary")
     together = gr.Markdown(elem_classes="status", latex_delimiters=[])
-    views, notes = [], []
     with gr.Row():
-        for _ in range(2):
-            with gr.Column(min_width=280):
-                notes.append(gr.Markdown(elem_classes="status", latex_delimiters=[]))
-                views.append(AnswerView.draw(kind))
+        sides = [_draw_side(kind) for _ in range(2)]
     boxes.examples.render()
-    outputs = [together, *notes, *(widget for view in views for widget in view.widgets)]
+    outputs = [
+        together,
+        *(note for note, _ in sides),
+        *(widget for _, view in sides for widget in view.widgets),
+    ]
 
     def compare(one: str, other: str, text: str, more: str) -> list[Any]:
-        kind = known[one].kind
         try:
             if other not in others[one]:
                 raise KzooError(
@@ -51,25 +50,27 @@ def build(known: dict[str, Classifier]) -> None:
                 )
             return _compared([known[one], known[other]], text, more)
         except KzooError as error:
-            return [
-                page.line(str(error), "problem"),
-                "",
-                "",
-                *AnswerView.blank(kind),
-                *AnswerView.blank(kind),
-            ]
+            return _nothing(known[one].kind, page.line(str(error), "problem"))
 
     boxes.wire(known, button, compare, [first, second], outputs)
 
     def switch(picked: str) -> list[Any]:
-        kind = known[picked].kind
         partners = gr.update(choices=others[picked], value=others[picked][0])
-        blank = [*AnswerView.blank(kind), *AnswerView.blank(kind)]
-        return [partners, *boxes.switched(known[picked]), "", "", "", *blank]
+        return [partners, *boxes.switched(known[picked]), *_nothing(known[picked].kind, "")]
 
     first.input(
         switch, first, [second, *boxes.changing, *outputs], api_visibility="private", show_progress="hidden"
     )
+
+
+def _draw_side(kind: Kind) -> tuple[gr.Markdown, AnswerView]:
+    with gr.Column(min_width=280):
+        return gr.Markdown(elem_classes="status", latex_delimiters=[]), AnswerView.draw(kind)
+
+
+def _nothing(kind: Kind, said: str) -> list[Any]:
+    """Return what the tab shows while there are no answers."""
+    return [said, "", "", *AnswerView.blank(kind), *AnswerView.blank(kind)]
 
 
 def _compared(pair: list[Classifier], text: str, more: str) -> list[Any]:

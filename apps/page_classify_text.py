@@ -11,7 +11,7 @@ import gradio as gr
 
 from kzoo.apps import heatmap, page, page_classify_compare, page_classify_many
 from kzoo.apps.answer_view import AnswerView
-from kzoo.apps.classifying import KINDS, MAX_BARS, Classifier, Kind
+from kzoo.apps.classifying import KINDS, MAX_BARS, Answer, Classifier, Kind
 from kzoo.apps.text_boxes import TextBoxes
 from kzoo.errors import KzooError
 from kzoo.runtime.explanation import ROLLOUT, explain, methods
@@ -36,6 +36,27 @@ class _Asked:
     labels: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Told:
+    """The widgets beside an answer: how long it took, what was asked, and why it is so.
+
+    Attributes:
+        status: time, and remarks.
+        asked: what was asked last.
+        panel: all that explains.
+        method: how to explain.
+        heat: the text in colours.
+        explained: the place of the label that these are of.
+    """
+
+    status: gr.Markdown
+    asked: gr.State
+    panel: gr.Column
+    method: gr.Dropdown
+    heat: gr.Markdown
+    explained: gr.State
+
+
 def build(pipelines: Sequence[Pipeline], example_images: Sequence[Path]) -> None:
     """Draw the tab: one text, many texts, and two bundles side by side."""
     known = {pipeline.name: Classifier(pipeline) for pipeline in pipelines}
@@ -50,7 +71,6 @@ def build(pipelines: Sequence[Pipeline], example_images: Sequence[Path]) -> None
 
 def _build_text(known: dict[str, Classifier]) -> None:
     first = next(iter(known.values()))
-    state = gr.State(None, time_to_live=_KEPT)
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280):
             model = gr.Dropdown(
@@ -66,51 +86,59 @@ def _build_text(known: dict[str, Classifier]) -> None:
             button = gr.Button("Classify", variant="primary")
         with gr.Column(min_width=280):
             view = AnswerView.draw(first.kind)
-            status = gr.Markdown(elem_classes="status", latex_delimiters=[])
-            with gr.Column(visible=False) as panel:
-                method = gr.Dropdown([], label="Click a label for the words that speak for it, found by")
-                heat = gr.Markdown(elem_classes="heat status", latex_delimiters=[])
+            told = _draw_told()
     boxes.examples.render()
 
     def ask(name: str, count: float, one: str, other: str) -> list[Any]:
         classifier = known[name]
-        silent = [None, gr.update(visible=False), gr.skip(), ""]
         try:
             text = classifier.read(one, other)
             remark = page.remark_on_length(classifier.pipeline, classifier.inputs([text]))
             answer = classifier.answer(text, _bars(classifier, count))
         except KzooError as error:
-            return [*view.blank(classifier.kind), page.line(str(error), "problem"), *silent]
-        said = page.line(f"{1000 * answer.seconds:.1f} ms on {classifier.pipeline.device.upper()}", "took")
-        said += page.line(remark, "remark") if remark else ""
-        ways = list(methods(classifier.pipeline))
-        asked = _Asked(classifier, text, tuple(bar.label for bar in answer.bars))
-        choices = [(way.replace("_", " "), way) for way in ways]
-        picked = gr.update(choices=choices, value=ways[0] if ways else None, interactive=len(ways) > 1)
-        return [*view.fill(classifier.kind, answer), said, asked, gr.update(visible=bool(ways)), picked, ""]
-
-    outputs = [*view.widgets, status, state, panel, method, heat]
-    boxes.wire(known, button, ask, [model, most], outputs)
-    _wire_explanations(view, state, method, heat)
+            return [*view.blank(classifier.kind), *_nothing_told(page.line(str(error), "problem"))]
+        return [*view.fill(classifier.kind, answer), *_all_told(classifier, text, answer, remark)]
 
     def switch(name: str) -> list[Any]:
         classifier = known[name]
-        return [
-            page.line(classifier.about(), "about"),
-            gr.update(**_range_of_labels(classifier)),
-            *boxes.switched(classifier),
-            *view.blank(classifier.kind),
-            "",
-            gr.update(visible=False),
-        ]
+        changed = [page.line(classifier.about(), "about"), gr.update(**_range_of_labels(classifier))]
+        return [*changed, *boxes.switched(classifier), *view.blank(classifier.kind), *_nothing_told("")]
 
+    shown = [*view.widgets, *vars(told).values()]
+    boxes.wire(known, button, ask, [model, most], shown)
+    _wire_explanations(view, told)
     model.input(
         switch,
         model,
-        [about, most, *boxes.changing, *view.widgets, status, panel],
+        [about, most, *boxes.changing, *shown],
         api_visibility="private",
         show_progress="hidden",
     )
+
+
+def _draw_told() -> _Told:
+    status = gr.Markdown(elem_classes="status", latex_delimiters=[])
+    asked, explained = gr.State(None, time_to_live=_KEPT), gr.State(0)
+    with gr.Column(visible=False) as panel:
+        method = gr.Dropdown([], label="Click a label for the words that speak for it, found by")
+        heat = gr.Markdown(elem_classes="heat status", latex_delimiters=[])
+    return _Told(status, asked, panel, method, heat, explained)
+
+
+def _nothing_told(status: str) -> list[Any]:
+    """Return what the widgets of `_Told` show while there is no answer."""
+    return [status, None, gr.update(visible=False), gr.skip(), "", 0]
+
+
+def _all_told(classifier: Classifier, text: Text, answer: Answer, remark: str) -> list[Any]:
+    """Return what the widgets of `_Told` show of an answer."""
+    said = page.line(f"{1000 * answer.seconds:.1f} ms on {classifier.pipeline.device.upper()}", "took")
+    said += page.line(remark, "remark") if remark else ""
+    ways = list(methods(classifier.pipeline))
+    asked = _Asked(classifier, text, tuple(bar.label for bar in answer.bars))
+    choices = [(way.replace("_", " "), way) for way in ways]
+    picked = gr.update(choices=choices, value=ways[0] if ways else None, interactive=len(ways) > 1)
+    return [said, asked, gr.update(visible=bool(ways)), picked, "", 0]
 
 
 def _bars(classifier: Classifier, count: float) -> int:
@@ -130,9 +158,7 @@ def _range_of_labels(classifier: Classifier) -> dict[str, Any]:
     }
 
 
-def _wire_explanations(view: AnswerView, state: gr.State, method: gr.Dropdown, heat: gr.Markdown) -> None:
-    explained = gr.State(0)
-
+def _wire_explanations(view: AnswerView, told: _Told) -> None:
     def draw(asked: _Asked | None, way: str, place: Any) -> tuple[str, int]:
         try:
             if asked is None:
@@ -154,10 +180,10 @@ def _wire_explanations(view: AnswerView, state: gr.State, method: gr.Dropdown, h
         return draw(asked, way, event.index)
 
     wiring: dict[str, Any] = {
-        "outputs": [heat, explained],
+        "outputs": [told.heat, told.explained],
         "api_visibility": "private",
         "show_progress": "minimal",
         "preprocess": False,
     }
-    view.bars.select(clicked, [state, method], **wiring)
-    method.input(draw, [state, method, explained], **wiring)
+    view.bars.select(clicked, [told.asked, told.method], **wiring)
+    told.method.input(draw, [told.asked, told.method, told.explained], **wiring)
