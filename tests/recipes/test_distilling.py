@@ -178,7 +178,6 @@ def test_an_embedding_student_learns_from_the_teacher_and_then_from_pairs(mood, 
     [
         ("training.seeds=[0,1]", "training.seeds does not go with"),
         ("training.layer_decay=0.9", "training.layer_decay do not go with"),
-        ("model.tokenizer=tokenizer.json", "leave model.pretrained and model.tokenizer out"),
         ("distillation.learning_rate=1.0", "needs distillation.epochs"),
         ("distillation.augmented=0", "set distillation.augmented = 1"),
         ("distillation.weights.logit=1.0", "distillation.weights"),
@@ -187,7 +186,7 @@ def test_an_embedding_student_learns_from_the_teacher_and_then_from_pairs(mood, 
 )
 def test_what_does_not_go_with_a_teacher_is_refused(mood, override, said):
     with pytest.raises(KzooError, match=said):
-        load_recipe(mood, ["text.vocab_size=8000", override])
+        load_recipe(mood, [override])
 
 
 def test_a_teacher_that_is_none_is_refused(mood, tmp_path):
