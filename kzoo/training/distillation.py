@@ -311,7 +311,10 @@ class Distillation(keras.Model):
         """Build an object from `get_config`'s result."""
         config = dict(config)
         student = keras.saving.deserialize_keras_object(config.pop("student"), custom_objects)
-        return cls(student, TeacherShape(**config.pop("teacher")), **config)
+        opened = cls(student, TeacherShape(**config.pop("teacher")), **config)
+        # Or Keras would warn that there is nothing to put the saved optimizer's state into.
+        opened.optimizer.build(opened.trainable_variables)
+        return opened
 
     def get_compile_config(self) -> dict[str, Any]:
         """Return nothing: its optimizer's state is for going on in the process that has the teacher."""
