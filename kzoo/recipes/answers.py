@@ -103,7 +103,7 @@ class _Chosen(Answers):
     def right(self, expected: Sequence[Any]) -> np.ndarray:
         """Return which labels each input should have, bool (inputs, labels)."""
         sets = [[name] for name in expected] if self.single else expected
-        return scores.indicators(sets, self.labels).toarray() > 0
+        return scores.indicators(sets, self.labels).astype(bool).toarray()
 
     def scores(self, expected: Sequence[Any], *, resamples: int = RESAMPLES) -> dict[str, Score]:
         """Return the scores of the answers, and of the probabilities that they were chosen by."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from kzoo.recipes.answers import Answers, Classes, LabelSets, Numbers, WordLabels
 from kzoo.recipes.directory import write
-from kzoo.recipes.scores import Bin
+from kzoo.recipes.scores import MOST_RANKED, Bin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,7 +98,7 @@ def _of_probabilities(
 ) -> Figures:
     both = [place for place in range(len(labels)) if 0 < right[:, place].sum() < len(right)]
     pictures: Figures = {CALIBRATION: ("Calibration", reliability(bins))}
-    if both:
+    if 0 < len(both) <= MOST_RANKED:
         names = [labels[place] for place in both]
         pictures[CURVES] = (
             "ROC and precision-recall curves",

@@ -67,6 +67,15 @@ def test_a_class_alone_has_no_curves(tmp_path):
     assert pictures.draw_pictures(alone, ["a", "a"], tmp_path).keys() == {"confusion.png", "calibration.png"}
 
 
+def test_thousands_of_classes_are_drawn_without_a_line_for_each(tmp_path):
+    found, expected = classes(2000, 2000)
+    drawn = pictures.draw_pictures(found, expected, tmp_path)
+    assert drawn.keys() == {"confusion.png", "calibration.png", "classes.png"}
+    scored = found.scores(expected, resamples=0)
+    assert scored["accuracy"].value > 0.1
+    assert "roc_auc" not in scored
+
+
 def test_a_small_matrix_says_counts_and_shares():
     table = {"ham": {"ham": 1200, "spam": 300}, "spam": {"spam": 50}}
     said = texts_of(pictures.confusion_matrix(table, ["ham", "spam"]))

@@ -13,6 +13,7 @@ from kzoo.recipes.scores.classes import (
 )
 from kzoo.recipes.scores.numbers import compare_numbers, number_scores, ranks
 from kzoo.recipes.scores.probabilities import (
+    MOST_RANKED,
     Bin,
     calibration,
     confidences,
@@ -26,6 +27,7 @@ from kzoo.recipes.scores.translations import MOSES_BLEU, compare_translations, t
 
 __all__ = [
     "MOSES_BLEU",
+    "MOST_RANKED",
     "RESAMPLES",
     "Bin",
     "Pair",

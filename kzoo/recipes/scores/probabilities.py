@@ -10,7 +10,7 @@ from kzoo.recipes.scores.resampling import Score, check_counts
 
 BINS = 15
 # Each class takes a sort of all inputs.
-_MOST_RANKED = 500
+MOST_RANKED = 500
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def ranking_scores(probabilities: np.ndarray, right: np.ndarray) -> list[dict[st
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    if right.shape[1] > _MOST_RANKED:
+    if right.shape[1] > MOST_RANKED:
         return [{}] * right.shape[1]
     return [
         {
