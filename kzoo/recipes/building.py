@@ -14,6 +14,7 @@ from kzoo.models.students import prune_vocabulary
 from kzoo.recipes.checkpoints import find_pretrained
 from kzoo.recipes.config import Recipe
 from kzoo.recipes.parts import Parts
+from kzoo.recipes.scores import named_classes
 from kzoo.recipes.sections import TextSection, TrainingSection
 from kzoo.recipes.weighing import example_weights
 from kzoo.text import Tokenizer
@@ -52,7 +53,7 @@ def build_model(
         KzooError: the recipe's model does not exist, cannot carry the task, or was given a wrong knob.
     """
     training = recipe.training
-    example_weights(training, parts)
+    _check_classes(recipe, parts)
     keras.utils.set_random_seed(training.seed)
     options: dict[str, Any] = dict(recipe.model.knobs)
     if training.precision != "float32":
@@ -87,6 +88,16 @@ def _keep_still(model: TransformerModel, recipe: Recipe) -> None:
         add_lora(model, recipe.lora.rank, recipe.lora.alpha, recipe.lora.targets)
     if recipe.training.freeze is not None:
         freeze(model, recipe.training.freeze)
+
+
+def _check_classes(recipe: Recipe, parts: Parts) -> None:
+    """Refuse, before hours of training, a recipe that speaks of classes which the data has not."""
+    example_weights(recipe.training, parts)
+    for name in named_classes([recipe.metric]):
+        if parts.labels is not None and name not in parts.labels:
+            raise KzooError(
+                f"evaluation.metric: '{name}' is none of the classes.{did_you_mean(name, parts.labels)}"
+            )
 
 
 def _from_checkpoint(folder: Path, recipe: Recipe, parts: Parts, options: dict[str, Any]) -> TransformerModel:

@@ -191,9 +191,11 @@ def test_a_loss_that_is_no_number_says_the_step(mood, tmp_path):
         learn(mood, tmp_path / "nan", ["training.learning_rate=1e30", "training.clip_norm=1e30"])
 
 
-def test_weights_of_unknown_classes_are_refused(mood, tmp_path):
+def test_unknown_classes_are_refused_before_the_training(mood, tmp_path):
     with pytest.raises(KzooError, match=r"class_weights: 'happy' is none of the classes"):
         kzoo.recipes.run(mood, overrides=["training.class_weights.happy=2.0"])
+    with pytest.raises(KzooError, match=r"metric: 'sat' is none of the classes\. Did you mean 'sad'"):
+        kzoo.recipes.run(mood, overrides=["evaluation.metric=f1:sat"])
     assert not (tmp_path / "runs").exists()
 
 
