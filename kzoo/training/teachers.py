@@ -214,11 +214,17 @@ class TeacherOutputs:
     def _progress(self) -> dict[str, Any]:
         """Return how far an earlier process came, and cut its files back to there."""
         file = self.path / "progress.json"
-        if not file.is_file():
+        progress = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"bytes": {}}
+        found = {
+            name: (self.path / name).stat().st_size
+            for name in progress["bytes"]
+            if (self.path / name).is_file()
+        }
+        if not found or any(found.get(name, 0) < size for name, size in progress["bytes"].items()):
             return {"done": 0, "shapes": {}, "bytes": {}}
-        progress = json.loads(file.read_text(encoding="utf-8"))
         for name, size in progress["bytes"].items():
-            os.truncate(self.path / name, size)
+            if found[name] > size:
+                os.truncate(self.path / name, size)
         return progress
 
     def _write_chunk(

@@ -175,6 +175,15 @@ def test_asking_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     assert rest.asked == 5
 
 
+def test_what_is_damaged_is_asked_for_again(tmp_path):
+    texts = ["a" * (1 + 5 * place % 11) for place in range(9)]
+    folder = TeacherOutputs(Counting(), texts, WANTED, tmp_path).path
+    (folder / "hidden_1").write_bytes(b"cut")
+    again = Counting()
+    check_outputs(TeacherOutputs(again, texts, WANTED, tmp_path), texts)
+    assert again.asked == 9
+
+
 def test_outputs_that_are_no_numbers_are_refused(tmp_path):
     class Broken(Counting):
         def rows(self, x, wanted):
