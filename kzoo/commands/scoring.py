@@ -109,7 +109,6 @@ def compare(
     import kzoo
     from kzoo.recipes.evaluation import check_same_task, compare_bundles
     from kzoo.recipes.scores import named_classes
-    from kzoo.runtime.tables import draw_table
 
     one, other = (kzoo.load(path, device=device) for path in (first, second))
     check_same_task(one, other)
@@ -127,6 +126,14 @@ def compare(
         about = {"first": str(first), "second": str(second), "examples": len(examples), **options}
         print_json({**about, "scores": _plain(pairs)})
         return
+    typer.echo(_draw_pairs(str(first), str(second), pairs))
+    typer.echo(_legend(len(examples), {name: pair.first.signature for name, pair in pairs.items()}))
+    typer.echo("p: how probable a difference as large would be between bundles that are equally good.")
+
+
+def _draw_pairs(first: str, second: str, pairs: Mapping[str, Any]) -> str:
+    from kzoo.runtime.tables import draw_table
+
     rows = [
         (
             name,
@@ -137,9 +144,7 @@ def compare(
         )
         for name, pair in pairs.items()
     ]
-    typer.echo(draw_table(("score", str(first), str(second), "difference", "p"), rows))
-    typer.echo(_legend(len(examples), {name: pair.first.signature for name, pair in pairs.items()}))
-    typer.echo("p: how probable a difference as large would be between bundles that are equally good.")
+    return draw_table(("score", first, second, "difference", "p"), rows)
 
 
 def _draw_classes(table: Mapping[str, Mapping[str, float]]) -> str:
