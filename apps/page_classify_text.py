@@ -134,6 +134,8 @@ def _all_told(classifier: Classifier, text: Text, answer: Answer, remark: str) -
     """Return what the widgets of `_Told` show of an answer."""
     said = page.line(f"{1000 * answer.seconds:.1f} ms on {classifier.pipeline.device.upper()}", "took")
     said += page.line(remark, "remark") if remark else ""
+    if classifier.kind is Kind.LABELS and not any(bar.said for bar in answer.bars):
+        said += page.line("No label is above its threshold.", "remark")
     ways = list(methods(classifier.pipeline))
     asked = _Asked(classifier, text, tuple(bar.label for bar in answer.bars))
     choices = [(way.replace("_", " "), way) for way in ways]

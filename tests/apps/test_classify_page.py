@@ -9,12 +9,13 @@ import pytest
 
 from kzoo.apps import classifying
 from kzoo.apps.classifying import Classifier
+from kzoo.errors import KzooError
 from tests import bundles
 from tests.apps.conftest import MOODS
 from tests.apps.test_gallery import ARTIFACTS, open_tab, press, shown, text_box
 from tests.apps.test_translate_page import download, give
 from tests.optional import require
-from tests.runtime.graphs import write_text_bundle, write_token_bundle
+from tests.runtime.graphs import edit, write_text_bundle, write_token_bundle
 
 SCRIPT = "<script>document.title = 'taken over'</script>"
 MARKED = {SCRIPT: ("happy", "sunny"), "=1+1": ("rain", "lost"), "![x](x.png)": ("bank", "shares")}
@@ -34,6 +35,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         *(write_text_bundle(root / task, task) for task in ("multilabel", "embedding")),
         write_token_bundle(root / "tokens", "tokens"),
     ]
+    edit(root / "multilabel", thresholds=[0.8, 0.9, 0.9])
     with launch(found, port=0, open_browser=False, block=False) as server:
         yield server.url
 
@@ -85,7 +87,10 @@ def test_labels_are_explained_when_clicked_and_other_bundles_answer_in_their_way
     pick(texts, "Model", "multilabel")
     texts.get_by_text("has a probability").locator("visible=true").wait_for(state="detached")
     ask(texts, "the dog runs fast")
-    assert [text.startswith("✓") for text in bars(texts)] == [True, True, True]
+    shown(texts, "No label is above its threshold.")
+    ask(texts, "the cat sleeps")
+    texts.get_by_text("No label is above").locator("visible=true").wait_for(state="detached")
+    assert bars(texts) == ["✓ animal 90%", "sport 80%", "business 47%"]
     pick(texts, "Model", "tokens")
     shown(texts, "Parts of the text, with labels")
     ask(texts, "the dog runs on monday")
@@ -161,6 +166,13 @@ def test_a_file_comes_back_with_labels_or_with_why_not(texts, monkeypatch):
     assert texts.locator("progress").get_attribute("max") == "20000"
     press(texts, "Cancel")
     shown(texts, "Cancelled; no file was made.")
+
+
+def test_a_file_that_is_gone_is_to_be_dropped_again(tmp_path):
+    from kzoo.apps import page
+
+    with pytest.raises(KzooError, match="dropped too long ago: drop it again"):
+        page.read_upload({"path": str(tmp_path / "a.csv"), "orig_name": "a.csv"}, 10)
 
 
 def test_two_people_at_once_get_their_own(texts, browser, address, monkeypatch):
