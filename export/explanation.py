@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 
 from kzoo.errors import ExportError
-from kzoo.export.editing import replace_nodes
+from kzoo.export.editing import inner_graphs, replace_nodes
 from kzoo.export.precision import INTEGERS
 from kzoo.export.quantization import Matrix, Quantizing
 from kzoo.export.weights import EXTERNAL_DATA_BYTES, mapped, stored_values
@@ -50,9 +50,23 @@ def shrink_explanation(path: pathlib.Path, model: pathlib.Path, dtype: str) -> N
         )
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)
+    _shorten_names(proto.graph)
     for file in (path, path.with_name(f"{path.name}.data")):
         file.unlink(missing_ok=True)
     path.write_bytes(proto.SerializeToString())
+
+
+def _shorten_names(graph: onnx.GraphProto) -> None:
+    """Number what is computed on the way: names of derivatives take more room than a small model's weights."""
+    if any(any(inner_graphs(node)) for node in graph.node):
+        return
+    outputs = {value.name for value in graph.output}
+    made = [name for node in graph.node for name in node.output if name and name not in outputs]
+    short = {name: f"t{number}" for number, name in enumerate(made)}
+    for node in graph.node:
+        node.name = ""
+        node.input[:] = [short.get(name, name) for name in node.input]
+        node.output[:] = [short.get(name, name) for name in node.output]
 
 
 def _content(array: np.ndarray) -> tuple[str, tuple[int, ...], str]:

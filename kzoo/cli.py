@@ -163,6 +163,9 @@ def export(
     calibration: Annotated[
         pathlib.Path | None, typer.Option(help="Typical texts for int8_static, one a line.")
     ] = None,
+    explanations: Annotated[
+        bool, typer.Option("--explanations", help="Add what `kzoo explain` finds integrated gradients by.")
+    ] = False,
     form: Annotated[
         Literal["onnx", "triton"], typer.Option("--format", help="triton: into a Triton model repository.")
     ] = "onnx",
@@ -186,6 +189,10 @@ def export(
         }
         if calibration is not None:
             options["calibration"] = _read_lines(calibration)
+        if explanations and (form == "triton" or output.suffix == ".onnx"):
+            raise KzooError("--explanations is for bundles.")
+        if explanations:
+            options["explanations"] = True
         loaded: Any = model
         if form == "triton" and (model / "manifest.json").is_file():
             options = {}

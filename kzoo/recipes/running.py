@@ -250,6 +250,7 @@ def _export(
         calibration=list(parts.train.inputs[:_CALIBRATION]) if wanted.dtype == "int8_static" else None,
         metric=examiner if wanted.dtype != "float32" and measurable else None,
         max_drop=wanted.max_drop,
+        explanations=wanted.explanations,
         progress=directory.log,
     )
     directory.say(f"Exported: {report}")

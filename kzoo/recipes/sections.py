@@ -268,6 +268,9 @@ class ExportSection(Section):
     max_drop: float | None = Field(default=None, ge=0)
     """By how much the leading score may fall below that in float32."""
 
+    explanations: bool = False
+    """As in `kzoo.export.to_bundle`."""
+
     @model_validator(mode="after")
     def _check_dtype(self) -> ExportSection:
         if self.dtype not in DTYPES:

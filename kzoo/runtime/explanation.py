@@ -208,7 +208,7 @@ def _by_rollout(
 _TOKENS_AT_ONCE = 2048
 # How far the weights' sum may be from the difference that it should be, as a share of it, before the line is cut.
 _ERROR = 1e-3
-_MOST_CUTS = 5
+_CUTS = (0, 2, 5)
 
 
 def _by_integrated_gradients(
@@ -232,7 +232,7 @@ def _by_integrated_gradients(
     ends[0, moved] = 0
     start, end = log_odds(run(ends)[0], column, EXCLUSIVE[model.task])
     # Where norms divide embeddings by their size, most happens near 0, and is only met by a line cut finely there.
-    for cuts in range(_MOST_CUTS + 1):
+    for cuts in _CUTS:
         edges = [0.0, *(4.0 ** (part - cuts) for part in range(cuts + 1))]
         each = integrate(lambda scale: run(scale)[1], length, moved, edges)
         error = abs(float(each.sum() - (end - start)))
