@@ -36,7 +36,7 @@ def add_lora(
         >>> import kzoo
         >>> model = kzoo.models.bert_tiny(vocab_size=10)
         >>> add_lora(model, rank=4), model.count_params()
-        (20866, 481922)
+        (20866, 484738)
     """
     if adapted_layers(model):
         raise KzooError(f"'{model.name}' has adapters: merge them first, by merge_lora(model).")
