@@ -159,7 +159,7 @@ def test_integration_is_exact_for_polynomials(edges):
 
     def slopes(scale):
         a, b = scale[:, 1], scale[:, 3]
-        assert (scale[:, [0, 2]] == 1).all() and 0 < a.min() and a.max() < 1
+        assert (scale[:, [0, 2]] == 1).all() and a.min() > 0 and a.max() < 1
         return np.stack([a, 3 * a**2 + b, a, a], axis=1)
 
     np.testing.assert_allclose(integrate(slopes, 4, [1, 3], edges), [0, 1.5, 0, 0.5], atol=1e-6)
