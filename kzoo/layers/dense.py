@@ -16,6 +16,12 @@ class Dense(keras.layers.Dense):
     stands still and `alpha / rank * x @ A @ B` is added (Hu et al., 2021, section 4.1).
     """
 
+    # The parent sets them.
+    lora_rank: Any
+    lora_alpha: Any
+    lora_kernel_a: Any
+    lora_kernel_b: Any
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return the projection (..., units) of `inputs` (..., width)."""
         # Compilers fuse the sum of the generic way; torch runs it as it stands, and a pass over a wide result to add

@@ -94,8 +94,8 @@ def load_adapters(model: TransformerModel, path: str | os.PathLike[str]) -> None
         restore_fine_tuning(model, {name: list(numbers) for name, numbers in wanted.items()}, frozen)
         forget_compiled(model)
     for weight in model.weights:
-        if (values := tensors.get(path_in_model(weight))) is not None:
-            weight.assign(values)
+        if (name := path_in_model(weight)) in tensors:
+            weight.assign(tensors[name])
 
 
 def _check_adapters(

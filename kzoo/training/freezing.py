@@ -103,9 +103,9 @@ def freeze(model: Any, what: str | int) -> int:
     for weight in model.weights:
         if depths[path_in_model(weight)] >= first:
             weight.trainable = False
-    for blocks in stacks if not isinstance(what, str) else ():
-        for weight in (weight for block in blocks[:what] for weight in block.weights):
-            weight.trainable = False
+    lowest = 0 if isinstance(what, str) else what
+    for weight in (weight for blocks in stacks for block in blocks[:lowest] for weight in block.weights):
+        weight.trainable = False
     if not model.trainable_variables:
         raise KzooError(
             f"freeze={what!r} leaves nothing to train: task='{model.task}' has no weights of its own."
