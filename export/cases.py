@@ -144,9 +144,10 @@ def token_limits(model: keras.Model, names: Iterable[str]) -> dict[str, int]:
     """
     if isinstance(model, TransformerModel):
         config = model.backbone.config
-        sizes = {"label": model.num_classes or 1}
+        sizes: dict[str, int] = {"label": model.num_classes or 1}
         return {
-            name: sizes.get(name) or getattr(config, "type_vocab_size" if "type" in name else "vocab_size", 2)
+            name: sizes.get(name)
+            or int(getattr(config, "type_vocab_size" if "type" in name else "vocab_size", 2))
             for name in names
         }
     smallest = min((size for size in _table_sizes(model._flatten_layers()) if size > 2), default=2)

@@ -101,7 +101,7 @@ class Schooling:
         recipe, section = self._recipe, self._section
         if section.epochs is None:
             return Fitted(model, self._run, recipe, self._distil(model, recipe, self._run), {})
-        changes = {"epochs": section.epochs, "average": 1, "patience": None}
+        changes: dict[str, Any] = {"epochs": section.epochs, "average": 1, "patience": None}
         if section.learning_rate is not None:
             changes["learning_rate"] = section.learning_rate
         first = recipe.model_copy(update={"training": recipe.training.model_copy(update=changes)})
@@ -120,7 +120,7 @@ class Schooling:
         distillation = Distillation(
             model,
             self._teacher.source,
-            weights=section.weights or None,
+            weights={**section.weights} or None,
             temperature=section.temperature,
             layers=section.layers,
             embedding=section.embedding,
