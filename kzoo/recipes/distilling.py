@@ -120,7 +120,7 @@ class Schooling:
         distillation = Distillation(
             model,
             self._teacher.source,
-            weights={**section.weights} or None,
+            weights={str(part): weight for part, weight in section.weights.items()} or None,
             temperature=section.temperature,
             layers=section.layers,
             embedding=section.embedding,
