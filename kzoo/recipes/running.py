@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
+import contextlib
 import importlib
 import json
 import os
-import platform
-import shlex
-import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kzoo.errors import KzooError, MissingDependencyError, did_you_mean
 from kzoo.recipes.config import Recipe, load_recipe
 from kzoo.recipes.directory import OnEpoch, Progress, RunDirectory, open_run, runs_home, write
+from kzoo.recipes.environment import describe_environment, train_command
 from kzoo.recipes.parts import Parts, load_parts
+from kzoo.recipes.publishing import check_shelf, publish_run
 from kzoo.recipes.scores import named_classes
 
 if TYPE_CHECKING:
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from kzoo.recipes.distilling import Schooling
     from kzoo.recipes.repeating import Fitted, Trainer
 
-_SHIPPED = Path(__file__).parent
 # Training examples that show which numbers flow through a model.
 _CALIBRATION = 128
 
@@ -85,43 +82,80 @@ def run(
 
     language = translation_language(recipe)
     if publish:
-        _check_shelf(path.parent)
-    parts = load_parts(recipe, path.parent)
-    _check_metric(recipe, parts)
-    schooling = None
+        check_shelf(path.parent)
     # The model comes before there is a run directory, which a wrong one would leave behind.
-    if recipe.distillation is not None:
-        parts, schooling = _with_teacher(recipe, parts, path.parent, progress)
-        model = schooling.build()
-    else:
-        from kzoo.recipes.building import build_model
-
-        model = build_model(recipe, parts, path.parent)
+    parts, model, schooling = _prepare(recipe, path.parent, progress)
+    environment = describe_environment(train_command(path, overrides))
     directory = open_run(
         runs_home() / recipe.name,
         identity(recipe, parts),
-        {"recipe": recipe.model_dump(mode="json"), "environment": _environment(_command(path, overrides))},
+        {"recipe": recipe.model_dump(mode="json"), "environment": environment},
         fresh,
         progress,
     )
-    from kzoo.recipes.repeating import Trainer, reached
-
-    resumed_after, place = reached(recipe, directory.path)
-    directory.say(f"Run directory: {directory.path}")
-    if resumed_after:
-        directory.say(f"Going on after {place}.")
+    resumed_after = _say_place(recipe, directory)
     verbose = _verbosity(progress is None or on_epoch is not None)
-    trainer: Any = Trainer(recipe, parts, path.parent, directory, verbose, on_epoch)
-    if schooling is not None:
-        trainer = schooling.begin(directory, verbose, on_epoch)
-    try:
+    with _saying_what_stopped(recipe, directory):
+        trainer = _trainer(recipe, parts, path.parent, directory, schooling, verbose, on_epoch)
         metrics = _train_and_export(model, trainer, recipe, parts, directory, language)
         if schooling is not None:
             metrics |= schooling.compare(model)
         if publish:
-            _publish(recipe, directory, metrics, path.parent)
+            publish_run(recipe, directory, metrics, path.parent)
             directory.say(f"Published in {path.parent}")
         directory.finish(metrics)
+    return RunResult(
+        directory.path, directory.bundle, metrics["scores"], resumed_after, path.parent if publish else None
+    )
+
+
+def _prepare(
+    recipe: Recipe, beside: Path, progress: Progress | None
+) -> tuple[Parts, TransformerModel, Schooling | None]:
+    """Return data and model, and who trains the model if it is a teacher's student."""
+    parts = load_parts(recipe, beside)
+    _check_metric(recipe, parts)
+    if recipe.distillation is not None:
+        parts, schooling = _with_teacher(recipe, parts, beside, progress)
+        return parts, schooling.build(), schooling
+    from kzoo.recipes.building import build_model
+
+    return parts, build_model(recipe, parts, beside), None
+
+
+def _trainer(
+    recipe: Recipe,
+    parts: Parts,
+    beside: Path,
+    directory: RunDirectory,
+    schooling: Schooling | None,
+    verbose: int,
+    on_epoch: OnEpoch | None,
+) -> Schooling | Trainer:
+    from kzoo.recipes.repeating import Trainer
+
+    if schooling is not None:
+        return schooling.begin(directory, verbose, on_epoch)
+    return Trainer(recipe, parts, beside, directory, verbose, on_epoch)
+
+
+def _say_place(recipe: Recipe, directory: RunDirectory) -> int:
+    """Say where the run is, and return how many of its epochs are finished."""
+    from kzoo.recipes.repeating import reached
+
+    finished, place = reached(recipe, directory.path)
+    directory.say(f"Run directory: {directory.path}")
+    if finished:
+        directory.say(f"Going on after {place}.")
+    return finished
+
+
+@contextlib.contextmanager
+def _saying_what_stopped(recipe: Recipe, directory: RunDirectory) -> Iterator[None]:
+    from kzoo.recipes.repeating import reached
+
+    try:
+        yield
     except KeyboardInterrupt:
         _, place = reached(recipe, directory.path)
         directory.say(f"Interrupted after {place}. The same command goes on from there.")
@@ -129,9 +163,6 @@ def run(
     except KzooError as error:
         directory.log(f"Stopped: {error}")
         raise
-    return RunResult(
-        directory.path, directory.bundle, metrics["scores"], resumed_after, path.parent if publish else None
-    )
 
 
 def _with_teacher(
@@ -174,7 +205,7 @@ def _given(recipe: Recipe) -> dict[str, Any]:
 
 def _train_and_export(
     model: TransformerModel,
-    trainer: Trainer,
+    trainer: Schooling | Trainer,
     recipe: Recipe,
     parts: Parts,
     directory: RunDirectory,
@@ -258,31 +289,6 @@ def _export(
     return {**measured, "largest_difference": report.largest_difference}
 
 
-def _publish(recipe: Recipe, directory: RunDirectory, metrics: dict[str, Any], shelf: Path) -> None:
-    from kzoo.recipes.card import card
-    from kzoo.replace import replacing
-
-    record = directory.read()
-    with replacing(shelf / "bundle") as folder:
-        for file in directory.bundle.iterdir():
-            shutil.copyfile(file, folder / file.name)
-    for name in (directory.curve.name, *metrics["pictures"]):
-        write(shelf / name, (directory.path / name).read_bytes())
-    write(shelf / "README.md", card(recipe, metrics, record["data"], record["environment"]))
-
-
-def _check_shelf(shelf: Path) -> None:
-    """Refuse, before hours of training, a folder that cannot be published to."""
-    from kzoo.replace import refuse_other_contents
-    from kzoo.runtime.manifest import MANIFEST_FILE
-
-    if shelf.resolve() == _SHIPPED:
-        raise KzooError("This recipe is part of kzoo: copy it into a folder of its own to publish there.")
-    if not os.access(shelf, os.W_OK):
-        raise KzooError(f"Cannot publish: {shelf} cannot be written to.")
-    refuse_other_contents(shelf / "bundle", MANIFEST_FILE)
-
-
 def _check_packages(recipe: Recipe) -> None:
     """Name a missing package now rather than after the training.
 
@@ -299,61 +305,6 @@ def _check_packages(recipe: Recipe) -> None:
             raise MissingDependencyError(
                 f"Training by a recipe needs {error.name}: pip install 'kzoo[train,export]'."
             ) from error
-
-
-def _environment(command: str) -> dict[str, Any]:
-    import keras
-
-    backend = keras.backend.backend()
-    packages = ("kzoo", "keras", backend, "numpy", "onnxruntime-gpu", "onnxruntime")
-    return {
-        "command": command,
-        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "backend": backend,
-        "hardware": _hardware(backend),
-        "versions": {"python": platform.python_version()}
-        | {name: found for name in packages if (found := _version(name))},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _hardware(backend: str) -> str:
-    """Return processor and accelerators in words."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        processor = names[0] if names else processor
-    return ", ".join([f"{processor}, {os.cpu_count()} cores", *_accelerators(backend)])
-
-
-def _accelerators(backend: str) -> list[str]:
-    if backend == "torch":
-        import torch
-
-        return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    import keras
-
-    return [name for name in keras.distribution.list_devices() if not name.lower().startswith("cpu")]
-
-
-def _command(recipe: Path, overrides: Sequence[str]) -> str:
-    """Return what makes the model again, with the recipe's path as seen from the current folder."""
-    here, there = Path.cwd(), recipe.resolve()
-    name = there.relative_to(here).as_posix() if there.is_relative_to(here) else recipe.name
-    return shlex.join(
-        ["kzoo", "train", name, *(part for override in overrides for part in ("--set", override))]
-    )
 
 
 def _verbosity(silent: bool) -> int:
