@@ -278,6 +278,7 @@ def _export(
         name=recipe.name,
         tolerance=wanted.tolerance,
         dtype=wanted.dtype,
+        target=wanted.target,
         calibration=list(parts.train.inputs[:_CALIBRATION]) if wanted.dtype == "int8_static" else None,
         metric=examiner if wanted.dtype != "float32" and measurable else None,
         max_drop=wanted.max_drop,

@@ -265,6 +265,9 @@ class ExportSection(Section):
     dtype: str = "float32"
     """As in `kzoo.export.to_bundle`; `"int8_static"` is calibrated on training examples."""
 
+    target: Literal["any", "cpu"] = "any"
+    """As in `kzoo.export.to_bundle`; `"cpu"` makes graphs that ONNX Runtime's CPU kernels are faster on."""
+
     max_drop: float | None = Field(default=None, ge=0)
     """By how much the leading score may fall below that in float32."""
 

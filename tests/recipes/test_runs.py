@@ -16,6 +16,7 @@ from PIL import Image
 
 import kzoo
 from kzoo import KzooError
+from kzoo.runtime.graph import read_contents
 from kzoo.text import Tokenizer
 from tests.optional import require
 from tests.recipes.learning import moods, write_table
@@ -314,7 +315,7 @@ def test_texts_to_texts(shelf):
         (shelf / f"{name}.src").write_text("\n".join(part) + "\n", encoding="utf-8")
         (shelf / f"{name}.tgt").write_text("\n".join(translated) + "\n", encoding="utf-8")
     (shelf / "recipe.toml").write_text(PAIRS, encoding="utf-8")
-    overrides = ["evaluation.num_beams=2", "evaluation.language=de"]
+    overrides = ["evaluation.num_beams=2", "evaluation.language=de", "export.target=cpu"]
     result = kzoo.recipes.run(shelf / "recipe.toml", overrides=overrides, publish=True)
     assert list(result.scores) == ["bleu", "chrf", "ter", "bleu_lowercased_tokenized"]
     assert result.scores["bleu"] > 80
@@ -323,6 +324,8 @@ def test_texts_to_texts(shelf):
     assert "with 2 beams" in card
     assert "tok:13a" in card
     assert "moses:lc.norm.tok.de" in card
+    # What graphs for CPUs have: tokens as rows, whose products take their biases along.
+    assert "Gemm" in read_contents(result.bundle / "decoder.onnx").operations
     translate = kzoo.load(result.bundle)
     assert translate("old cat hears small bird often")["translation"] == "alt katze hört klein vogel oft"
 
