@@ -68,6 +68,7 @@ class ExportReport:
         graphs: one report for each graph, by role.
         stages: how many seconds each stage took.
         reduction: what another precision than float32 brought and cost.
+        target: where the graphs are to run, one of `kzoo.export.layout.TARGETS`.
     """
 
     path: pathlib.Path
@@ -77,6 +78,7 @@ class ExportReport:
     graphs: dict[str, GraphReport]
     stages: dict[str, float] = field(default_factory=dict)
     reduction: Reduction | None = None
+    target: str = "any"
 
     @property
     def size_bytes(self) -> int:
@@ -134,7 +136,7 @@ class ExportReport:
         cases = sum(len(graph.cases) for graph in self.graphs.values())
         reduction = f"{self.reduction}\n" if self.reduction is not None else ""
         return (
-            f"{reduction}{self.path}: {draw_sizes(self.files)}; opset {self.opset}\n"
+            f"{reduction}{self.path}: {draw_sizes(self.files)}; opset {self.opset}, target {self.target}\n"
             f"compared with Keras in {cases} cases, tolerance {self.tolerance:g}\n"
             f"{self.seconds:.1f} seconds: {stages}"
         )

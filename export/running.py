@@ -240,6 +240,7 @@ class Export:
             graphs=self.reports,
             stages=self.stages,
             reduction=self.reduction,
+            target=self.target,
         )
 
 

@@ -144,6 +144,10 @@ def _say_place(recipe: Recipe, directory: RunDirectory) -> int:
     from kzoo.recipes.repeating import reached
 
     finished, place = reached(recipe, directory.path)
+    if recipe.training.is_open_ended and RunDirectory.epochs_in(directory.path) > recipe.training.periods:
+        raise KzooError(
+            f"The run in {directory.path} is at {place} already: raise training.max_steps, or start again with --fresh."
+        )
     directory.say(f"Run directory: {directory.path}")
     if finished:
         directory.say(f"Going on after {place}.")
@@ -195,11 +199,13 @@ def identity(recipe: Recipe, parts: Parts) -> dict[str, Any]:
 def _given(recipe: Recipe) -> dict[str, Any]:
     """Return what a recipe says of the training: a run goes on when only words, scores or the bundle are to differ.
 
-    The score that checkpoints are chosen by belongs to the training. Defaults are left out, so that a run also goes
-    on when a later kzoo knows more fields.
+    The score that checkpoints are chosen by belongs to the training; how many updates there are to be does not, where
+    no update depends on it. Defaults are left out, so that a run also goes on when a later kzoo knows more fields.
     """
     measured: Any = True if recipe.task == "seq2seq" else {"num_beams", "language"}
     beside: Any = {"description": True, "evaluation": measured, "export": True, "data": {"licence"}}
+    if recipe.training.is_open_ended:
+        beside["training"] = {"max_steps"}
     return recipe.model_dump(mode="json", exclude_defaults=True, exclude=beside)
 
 

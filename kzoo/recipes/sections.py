@@ -181,6 +181,11 @@ class TrainingSection(Section):
             return self.epochs or 0
         return self.max_steps // self.checkpoint_every
 
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether no update depends on how many there are to be."""
+        return self.max_steps is not None and self.schedule == "inverse_sqrt" and self.warmup_steps is not None
+
     def place(self, period: int) -> str:
         """Say in words how far the training is after so many checkpoints."""
         if self.checkpoint_every is None:

@@ -194,7 +194,7 @@ def test_a_loss_that_is_no_number_says_the_step(mood, tmp_path):
 def test_unknown_classes_are_refused_before_the_training(mood, tmp_path):
     with pytest.raises(KzooError, match=r"class_weights: 'happy' is none of the classes"):
         kzoo.recipes.run(mood, overrides=["training.class_weights.happy=2.0"])
-    with pytest.raises(KzooError, match=r"metric: 'sat' is none of the classes\. Did you mean 'sad'"):
+    with pytest.raises(KzooError, match=r"metric = f1:sat: the data has no class 'sat'\. Did you mean 'sad'"):
         kzoo.recipes.run(mood, overrides=["evaluation.metric=f1:sat"])
     assert not (tmp_path / "runs").exists()
 

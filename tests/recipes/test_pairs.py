@@ -99,6 +99,21 @@ def test_a_killed_training_ends_where_an_undisturbed_one_does(toy, tmp_path):
         np.testing.assert_allclose(keras.ops.convert_to_numpy(mine), its, atol=1e-6)
 
 
+@pytest.mark.slow
+def test_a_training_goes_on_when_more_updates_are_asked_for(toy, tmp_path):
+    _, last, run = learn(toy, tmp_path / "runs", ["training.max_steps=6"])
+    assert last == 2
+    _, last, longer = learn(toy, tmp_path / "runs")
+    assert longer.path == run.path
+    assert last == 4
+    assert rows_of(longer)[:2] == rows_of(run)[:2]
+    with pytest.raises(KzooError, match=r"is at update 12 of 6 already: raise training\.max_steps"):
+        learn(toy, tmp_path / "runs", ["training.max_steps=6"])
+    # Where the rate falls to nothing at the last update, another last update is another training.
+    _, _, other = learn(toy, tmp_path / "runs", ["training.max_steps=6", "training.schedule=cosine"])
+    assert other.path != run.path
+
+
 def averaged(model, checkpoints):
     sums = [0.0] * len(model.trainable_variables)
     for checkpoint in checkpoints:
