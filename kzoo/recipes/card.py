@@ -50,7 +50,7 @@ model = kzoo.load("bundle")
 - Model: `{model}`{knobs}; {parameters:,} parameters.
 - Training: {train:,} examples, {length}, learning rate {rate}, seed {seed};
   {seconds:,.0f} s.{cleaned}{cut}
-- Exported: {chosen}.
+- Exported: {chosen}; in {dtype}, {megabytes:,.1f} MB with tokenizer and checks.
 - Made on {date}, on {hardware}, with {versions}.
 
 | data | sha256 |
@@ -97,6 +97,7 @@ def card(
     metrics: Mapping[str, Any],
     checksums: Mapping[str, str],
     environment: Mapping[str, Any],
+    size_bytes: int,
 ) -> str:
     """Return the card of a trained model, in Markdown.
 
@@ -105,6 +106,7 @@ def card(
         metrics: what `metrics.json` holds.
         checksums: sha256 of the data, by name.
         environment: what `run.json` holds of command, versions and hardware.
+        size_bytes: of all of the bundle's files.
     """
     names = [recipe.metric, *(name for name in metrics["scores"] if name != recipe.metric)]
     examples, versions = metrics["examples"], environment["versions"]
@@ -137,8 +139,12 @@ def card(
         cleaned=f"\n- Data: {metrics['cleaned']}." if metrics.get("cleaned") else "",
         cut=_cut(metrics["cut"]) if metrics.get("cut") else "",
         chosen=_chosen(recipe.training, metrics),
-        hardest=hardest_table(metrics.get("hardest", [])),
-        translations=as_tables(metrics["shown"]) if "shown" in metrics else "",
+        dtype=recipe.export.dtype,
+        megabytes=size_bytes / 1e6,
+        hardest=hardest_table(metrics.get("hardest", [])) if recipe.evaluation.show_texts else "",
+        translations=as_tables(metrics["shown"])
+        if "shown" in metrics and recipe.evaluation.show_texts
+        else "",
         date=environment["started"][:10],
         hardware=environment["hardware"],
         versions=", ".join(f"{name} {version}" for name, version in versions.items()),

@@ -45,4 +45,5 @@ def publish_run(recipe: Recipe, directory: RunDirectory, metrics: dict[str, Any]
             shutil.copyfile(file, folder / file.name)
     for name in (directory.curve.name, *metrics["pictures"]):
         write(shelf / name, (directory.path / name).read_bytes())
-    write(shelf / "README.md", card(recipe, metrics, record["data"], record["environment"]))
+    size = sum(file.stat().st_size for file in directory.bundle.iterdir())
+    write(shelf / "README.md", card(recipe, metrics, record["data"], record["environment"], size))

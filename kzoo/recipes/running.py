@@ -146,7 +146,8 @@ def _say_place(recipe: Recipe, directory: RunDirectory) -> int:
     finished, place = reached(recipe, directory.path)
     if recipe.training.is_open_ended and RunDirectory.epochs_in(directory.path) > recipe.training.periods:
         raise KzooError(
-            f"The run in {directory.path} is at {place} already: raise training.max_steps, or start again with --fresh."
+            f"The run in {directory.path} is at {place} already: raise training.max_steps, or start again with "
+            "--fresh."
         )
     directory.say(f"Run directory: {directory.path}")
     if finished:
@@ -202,7 +203,7 @@ def _given(recipe: Recipe) -> dict[str, Any]:
     The score that checkpoints are chosen by belongs to the training; how many updates there are to be does not, where
     no update depends on it. Defaults are left out, so that a run also goes on when a later kzoo knows more fields.
     """
-    measured: Any = True if recipe.task == "seq2seq" else {"num_beams", "language"}
+    measured: Any = True if recipe.task == "seq2seq" else {"num_beams", "language", "show_texts"}
     beside: Any = {"description": True, "evaluation": measured, "export": True, "data": {"licence"}}
     if recipe.training.is_open_ended:
         beside["training"] = {"max_steps"}

@@ -184,7 +184,9 @@ class TrainingSection(Section):
     @property
     def is_open_ended(self) -> bool:
         """Whether no update depends on how many there are to be."""
-        return self.max_steps is not None and self.schedule == "inverse_sqrt" and self.warmup_steps is not None
+        return (
+            self.max_steps is not None and self.schedule == "inverse_sqrt" and self.warmup_steps is not None
+        )
 
     def place(self, period: int) -> str:
         """Say in words how far the training is after so many checkpoints."""
@@ -259,6 +261,9 @@ class EvaluationSection(Section):
     language: str | None = None
     """For translations: what they are in, such as `"de"`, for `bleu_lowercased_tokenized`; what the target file's
     name ends in unless given."""
+
+    show_texts: bool = True
+    """Whether the card shows test examples: not where they would offend, or are nobody's business."""
 
 
 class ExportSection(Section):

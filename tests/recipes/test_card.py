@@ -31,7 +31,9 @@ MEASURED = {
 def make():
     require("matplotlib")
 
-    def make(task: str = "classification", metric: str | None = "f1:spam", **more: object) -> str:
+    def make(
+        task: str = "classification", metric: str | None = "f1:spam", show_texts: bool = True, **more: object
+    ) -> str:
         data = {"train": "mail.csv", "text": "text", "label": "label", "task": task}
         if task == "similarity":
             data["text_pair"] = "other"
@@ -41,10 +43,11 @@ def make():
                 "data": data,
                 "model": {"name": "bert_tiny"},
                 "training": {"epochs": 2},
-                "evaluation": {"metric": metric} if metric else {},
+                "evaluation": {"show_texts": show_texts} | ({"metric": metric} if metric else {}),
+                "export": {"dtype": "int8"},
             }
         )
-        return card(recipe, {**MEASURED, **more}, {"mail.csv": "0" * 64}, ENVIRONMENT)
+        return card(recipe, {**MEASURED, **more}, {"mail.csv": "0" * 64}, ENVIRONMENT, 1_234_567)
 
     return make
 
@@ -62,6 +65,7 @@ def test_scores_come_with_their_margins_the_leading_one_first(make):
     assert "![Confusion matrix](confusion.png)" in text
     assert "![ROC and precision-recall curves](curves.png)" in text
     assert "Measured on the exported bundle, through `kzoo.runtime`;" in text
+    assert "in int8, 1.2 MB with tokenizer and checks." in text
 
 
 @pytest.mark.parametrize(
@@ -90,6 +94,12 @@ def test_the_table_of_classes(make):
     assert "The 30 of 100 classes with the lowest F1." in text
     assert "| class 29 |" in text
     assert "| class 30 |" not in text
+
+
+def test_texts_that_nobody_should_read_are_not_on_the_card(make):
+    hardest = [{"input": "a rude word", "expected": "ham", "found": "spam", "loss": 3.0}]
+    assert "a rude word" in make(hardest=hardest)
+    assert "a rude word" not in make(hardest=hardest, show_texts=False)
 
 
 def test_several_seeds_have_a_mean_and_a_spread(make):

@@ -16,7 +16,6 @@ from PIL import Image
 
 import kzoo
 from kzoo import KzooError
-from kzoo.runtime.graph import read_contents
 from kzoo.text import Tokenizer
 from tests.optional import require
 from tests.recipes.learning import moods, write_table
