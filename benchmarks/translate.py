@@ -26,7 +26,6 @@ import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -35,97 +34,13 @@ from typing import Any
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
+from engines import Turns, Worker, run_once, working, write_case
 
 from kzoo.data import locate
 from kzoo.runtime.graph import read_contents
 from kzoo.text import Tokenizer
 
-PEERS = pathlib.Path(__file__).parent / "peers"
 Row = tuple[str, str, str, str, str]
-
-
-class Worker:
-    """An engine's process."""
-
-    def __init__(self, python: str, script: str, *arguments: Any, threads: int) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        self.process = subprocess.Popen(
-            [python, str(PEERS / f"{script}.py"), *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
-        self.versions: dict[str, str] = self._answer()["versions"]
-
-    def run(self) -> dict[str, Any]:
-        """Take one turn: `seconds` of each batch, `results`, and the most `megabytes` so far."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith("{"):
-                return json.loads(line)
-        raise SystemExit(
-            f"A worker ended with {self.process.wait()}: {' '.join(map(str, self.process.args))}"
-        )
-
-
-def run_once(python: str, script: str, *arguments: Any) -> None:
-    """Run a script that takes no turns."""
-    command = [python, str(PEERS / f"{script}.py"), *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True)
-    if result.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{result.stderr[-2000:]}")
-
-
-@contextlib.contextmanager
-def working(workers: dict[str, Worker]) -> Iterator[dict[str, Worker]]:
-    """End the workers when the block ends."""
-    try:
-        yield workers
-    finally:
-        for worker in workers.values():
-            assert worker.process.stdin is not None
-            worker.process.stdin.close()
-            worker.process.wait()
-
-
-class Turns:
-    """What the engines did in turn."""
-
-    def __init__(self, workers: dict[str, Worker], turns: int) -> None:
-        self.seconds: dict[str, list[list[float]]] = {name: [] for name in workers}
-        self.last: dict[str, dict[str, Any]] = {}
-        order = np.random.default_rng(0)
-        for turn in range(turns + 1):
-            for name in order.permutation(list(workers)):
-                answer = workers[name].run()
-                if turn:  # the first warms up
-                    self.seconds[name].append(answer["seconds"])
-                self.last[name] = answer
-
-    def total(self, name: str) -> list[float]:
-        """Return the seconds of each turn."""
-        return [sum(seconds) for seconds in self.seconds[name]]
-
-    def median(self, name: str) -> list[float]:
-        """Return the median of a sentence's seconds in each turn."""
-        return [statistics.median(seconds) for seconds in self.seconds[name]]
-
-    def megabytes(self, name: str) -> float:
-        """Return the most memory that an engine held."""
-        return self.last[name]["megabytes"]
-
-    def agreeing(self, one: str, other: str) -> float:
-        """Return for how many of the texts two engines give the same."""
-        pairs = list(zip(self.last[one]["results"], self.last[other]["results"], strict=True))
-        return sum(first == second for first, second in pairs) / len(pairs)
 
 
 class Model:
@@ -209,13 +124,6 @@ def read_lines(name: str) -> list[str]:
     """Return the lines of one of Multi30k's files."""
     with gzip.open(locate(f"multi30k/{name}.gz"), "rt", encoding="utf-8") as file:
         return file.read().splitlines()
-
-
-def write_case(folder: pathlib.Path, **fields: Any) -> pathlib.Path:
-    """Write what is translated, and how."""
-    path = folder / f"case_{len(list(folder.glob('case_*')))}.json"
-    path.write_text(json.dumps(fields), encoding="utf-8")
-    return path
 
 
 class Bench:

@@ -1,4 +1,4 @@
-"""What the workers of `benchmarks/translate.py` share: they take turns, told to by lines of JSON on their input."""
+"""What the engines of `benchmarks/engines.py` share: they take turns, told to by lines on their input."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Any, NamedTuple
 
 
 class Case(NamedTuple):
-    """What is translated, and how."""
+    """What is worked on, and how."""
 
     texts: list[str]
     batch_size: int
-    beams: int
-    steps: int | None
-    one_by_one: bool
     threads: int
+    one_by_one: bool = False
+    beams: int = 1
+    steps: int | None = None
 
     @classmethod
     def read(cls, path: str) -> Case:
-        """Read a case that `benchmarks/translate.py` wrote."""
+        """Read a case that `write_case` wrote."""
         return cls(**json.loads(pathlib.Path(path).read_text(encoding="utf-8")))
 
 
-def serve(case: Case, translate: Callable[[list[str]], Sequence[str]], versions: dict[str, str]) -> None:
-    """Translate once for each line that comes in, and say how long it took; at the end of input, with what memory.
+def serve(case: Case, work: Callable[[list[str]], Sequence[str]], versions: dict[str, str]) -> None:
+    """Work on a case's texts once for each line that comes in, and say how long it took and with what memory.
 
     Args:
-        case: what to translate.
-        translate: gives as many texts as it is given, those of the case or one of them.
+        case: what to work on.
+        work: gives as many texts or labels as it is given texts, those of the case or one of them.
         versions: of what is measured, by name.
     """
     answer(versions=versions)
@@ -40,7 +40,7 @@ def serve(case: Case, translate: Callable[[list[str]], Sequence[str]], versions:
         seconds, results = [], []
         for batch in batches:
             started = time.perf_counter()
-            results += translate(batch)
+            results += work(batch)
             seconds.append(time.perf_counter() - started)
         answer(seconds=seconds, results=results, megabytes=peak_megabytes())
 

@@ -121,3 +121,20 @@ def test_a_card_without_its_pictures_is_found_out(folder):
         card.write("![Calibration](calibration.png)\n")
     with pytest.raises(FileNotFoundError):
         check(folder)
+
+
+def test_the_shelf_is_listed_and_as_small_as_it_says():
+    listed = (SHELF / "README.md").read_text(encoding="utf-8")
+    sizes = {
+        bundle.parent.name: sum(file.stat().st_size for file in bundle.iterdir())
+        for bundle in SHELF.glob("*/bundle")
+    }
+    assert max(sizes.values()) <= 12e6, sizes
+    assert sum(sizes.values()) <= 60e6, sizes
+    for name in sizes:
+        scores = Bundle.open(SHELF / name / "bundle").manifest.metrics
+        row = re.search(rf"^\| \[{name}\]\({name}/README\.md\) .*? ([\d.]+)%? [^|]*\|$", listed, re.M)
+        assert row, f"{name} has no row in models/README.md"
+        leading = scores[load_recipe(SHELF / name / "recipe.toml").metric]
+        decimals = len(row[1].partition(".")[2])
+        assert float(row[1]) == round(leading * (100 if f"{row[1]}%" in row[0] else 1), decimals), name
