@@ -5,7 +5,7 @@ from kzoo.layers.attention import Attention, KeyValueCache, record_attention
 from kzoo.layers.embeddings import TokenEmbedding, scale_embeddings
 from kzoo.layers.feed_forward import FeedForward
 from kzoo.layers.interpolation import resize_positions
-from kzoo.layers.masks import causal_bias, combine_biases, padding_bias
+from kzoo.layers.masks import causal_bias, combine_biases, document_bias, padding_bias
 from kzoo.layers.norms import NORMS, norm
 from kzoo.layers.patches import ConvolutionalTokenizer, PatchEmbedding
 from kzoo.layers.positions import PositionEmbedding, check_length, sinusoids, token_positions
@@ -34,6 +34,7 @@ __all__ = [
     "causal_bias",
     "check_length",
     "combine_biases",
+    "document_bias",
     "norm",
     "padding_bias",
     "record_attention",

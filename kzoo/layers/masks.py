@@ -22,6 +22,19 @@ def padding_bias(attention_mask: Any) -> Any:
     return ops.expand_dims(hidden * _HIDDEN, (1, 2))
 
 
+def document_bias(document_starts: Any) -> Any:
+    """Return a float32 bias (batch, 1, length, length) that hides the tokens of other documents.
+
+    Args:
+        document_starts: int (batch, length), the place in its row where each token's document starts; or None, which
+            gives None.
+    """
+    if document_starts is None:
+        return None
+    hidden = ops.not_equal(ops.expand_dims(document_starts, 2), ops.expand_dims(document_starts, 1))
+    return ops.expand_dims(ops.cast(hidden, "float32") * _HIDDEN, 1)
+
+
 def causal_bias(query_length: Any, key_length: Any, window: int | None = None) -> Any:
     """Return a float32 bias (1, 1, query_length, key_length) that hides each query's later keys.
 

@@ -97,6 +97,8 @@ class Backbone(keras.layers.Layer):
     mlm_activation: ClassVar[str | None] = None
     classifier_bias: ClassVar[bool] = True
     logits_bias: ClassVar[bool] = False
+    # Inputs that a model may learn with, and is not served with.
+    learning_inputs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -251,7 +251,7 @@ class TransformerModel(keras.Model):
     @property
     def _encoder(self) -> BatchEncoder:
         return BatchEncoder(
-            input_names=tuple(self.signature()),
+            input_names=(*self.signature(), *self.backbone.learning_inputs),
             targets=TASKS[self.task].targets,
             tokenizer=self.tokenizer,
             max_length=self.max_length,

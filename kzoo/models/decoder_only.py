@@ -14,6 +14,7 @@ from kzoo.layers import (
     causal_bias,
     check_length,
     combine_biases,
+    document_bias,
     padding_bias,
     token_positions,
 )
@@ -32,6 +33,7 @@ class DecoderOnly(Backbone):
 
     tasks = ("causal_lm", "classification", "multilabel", "regression", "tokens", "features")
     classifier_bias = False
+    learning_inputs = ("document_starts",)
 
     def __init__(self, config: Any, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -63,17 +65,22 @@ class DecoderOnly(Backbone):
         """Read `input_ids` (batch, sequence), each token seeing itself and those before it.
 
         With `caches`, one a block, the tokens come after those held there, and `attention_mask`
-        (batch, past + sequence) covers both. Padding may stand on either side.
+        (batch, past + sequence) covers both. Padding may stand on either side. With `document_starts`
+        (batch, sequence), where in its row each token's document starts, rows hold several documents, of which none
+        sees another.
         """
         input_ids, mask = inputs["input_ids"], inputs.get("attention_mask")
         length = ops.shape(input_ids)[1]
         total = length if caches is None else length + caches[0].length
         check_length(total, self.config.max_positions)
-        positions = token_positions(length, total, mask)
+        positions, starts = token_positions(length, total, mask), inputs.get("document_starts")
+        if starts is not None:
+            positions = positions - ops.cast(starts, "int32")
         x = self.dropout(self.embed(input_ids, positions), training=training)
-        rotation, windows, padding = self.rotation(positions), self.windows(), padding_bias(mask)
+        rotation, windows = self.rotation(positions), self.windows()
+        hidden = combine_biases(padding_bias(mask), document_bias(starts))
         biases = {
-            window: combine_biases(causal_bias(length, total, window), padding)
+            window: combine_biases(causal_bias(length, total, window), hidden)
             for window in dict.fromkeys(windows)
         }
         hidden_states = [x]

@@ -129,9 +129,10 @@ class Tokenizer:
         cls,
         texts: Iterable[str],
         *,
-        kind: Literal["wordpiece", "bpe", "unigram"] = "wordpiece",
+        kind: Literal["wordpiece", "bpe", "unigram", "characters"] = "wordpiece",
         vocab_size: int,
         special_tokens: Sequence[str] = (),
+        marks: Literal["end", "both", "none"] = "end",
     ) -> Tokenizer:
         """Learn a vocabulary from texts; the same texts give the same vocabulary.
 
@@ -139,15 +140,16 @@ class Tokenizer:
             texts: the texts, read once; all kinds but `"bpe"` hold them in memory.
             kind: `"wordpiece"` lower-cases and wraps texts as BERT does (`[CLS] text [SEP]`, `[PAD]` is 0);
                 `"bpe"` is byte-level, so any text comes back unchanged; `"unigram"` is SentencePiece's: it
-                picks the most probable pieces, and writes runs of spaces as one. These two end texts with
-                `</s>` (`<pad>` is 0, `<s>` 1, `</s>` 2).
+                picks the most probable pieces, and writes runs of spaces as one; `"characters"` has a token for
+                each character. These three end texts with `</s>` (`<pad>` is 0, `<s>` 1, `</s>` 2).
             vocab_size: most entries, special tokens included; small texts give fewer.
             special_tokens: further special tokens, placed after the kind's own.
+            marks: what texts of these three kinds get: `</s>` behind them, `<s>` in front of them too, or nothing.
 
         Raises:
             KzooError: if `kind` is unknown, `vocab_size` too small, or there is no text to learn from.
         """
-        backend = train(texts, kind=kind, vocab_size=vocab_size, special_tokens=special_tokens)
+        backend = train(texts, kind=kind, vocab_size=vocab_size, special_tokens=special_tokens, marks=marks)
         return cls(Loaded(backend))
 
     def encode(

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import tokenizers
-from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from kzoo.errors import KzooError, did_you_mean
 from kzoo.text.pipelines import byte_level, unigram, wordpiece
@@ -19,13 +19,16 @@ _SPECIAL = {
     "wordpiece": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
     "bpe": ("<pad>", "<s>", "</s>", "<unk>"),
     "unigram": ("<pad>", "<s>", "</s>", "<unk>"),
+    "characters": ("<pad>", "<s>", "</s>", "<unk>"),
 }
 # A letter takes two wordpiece entries, at the start of a word and inside one; bytes have all 256.
-_SMALLEST = {"wordpiece": 2, "bpe": 256, "unigram": 2}
+_SMALLEST = {"wordpiece": 2, "bpe": 256, "unigram": 2, "characters": 1}
+# What stands around a text, by where it is marked; wordpiece has its own.
+_TEMPLATES = {"end": ("$A </s>", "$A </s> $B:1 </s>:1"), "both": ("<s> $A </s>", "<s> $A </s> $B:1 </s>:1")}
 
 
 def train(
-    texts: Iterable[str], *, kind: str, vocab_size: int, special_tokens: Sequence[str]
+    texts: Iterable[str], *, kind: str, vocab_size: int, special_tokens: Sequence[str], marks: str = "end"
 ) -> tokenizers.Tokenizer:
     """Learn a vocabulary from texts; see `Tokenizer.train`."""
     if kind not in _SPECIAL:
@@ -34,8 +37,16 @@ def train(
     smallest = len(special) + _SMALLEST[kind]
     if vocab_size < smallest:
         raise KzooError(f"vocab_size is {vocab_size}; a {kind} vocabulary needs at least {smallest}.")
-    learn = {"wordpiece": _train_wordpiece, "bpe": _train_bpe, "unigram": _train_unigram}[kind]
-    return learn(_checked(texts), vocab_size, special)
+    learn = {
+        "wordpiece": _train_wordpiece,
+        "bpe": _train_bpe,
+        "unigram": _train_unigram,
+        "characters": _train_characters,
+    }[kind]
+    trained = learn(_checked(texts), vocab_size, special)
+    if kind != "wordpiece" and marks in _TEMPLATES:
+        trained.post_processor = _marking(special, *_TEMPLATES[marks])
+    return trained
 
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:
@@ -94,7 +105,6 @@ def _alphabet(backend: tokenizers.Tokenizer, texts: list[str], limit: int) -> tu
 
 def _train_bpe(texts: Iterable[str], vocab_size: int, special: list[str]) -> tokenizers.Tokenizer:
     backend = byte_level({}, [])
-    backend.post_processor = _ending(special)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=special,
@@ -117,7 +127,6 @@ def _train_unigram(texts: Iterable[str], vocab_size: int, special: list[str]) ->
             pre_tokenizers.Split(tokenizers.Regex(written), "isolated"),
         ]
     )
-    backend.post_processor = _ending(special)
     trainer = trainers.UnigramTrainer(
         vocab_size=vocab_size, special_tokens=special, unk_token="<unk>", show_progress=False
     )
@@ -149,8 +158,18 @@ def _settle(backend: tokenizers.Tokenizer, special: list[str]) -> None:
     backend.model = models.Unigram(vocabulary, unk_id=special.index("<unk>"))
 
 
-def _ending(special: list[str]) -> processors.TemplateProcessing:
-    """End each text with `</s>`."""
-    return processors.TemplateProcessing(
-        single="$A </s>", pair="$A </s> $B:1 </s>:1", special_tokens=[("</s>", special.index("</s>"))]
-    )
+def _train_characters(texts: Iterable[str], vocab_size: int, special: list[str]) -> tokenizers.Tokenizer:
+    counts = Counter(character for text in texts for character in text)
+    most = sorted(sorted(counts), key=counts.__getitem__, reverse=True)[: vocab_size - len(special)]
+    entries = {token: index for index, token in enumerate([*special, *sorted(most)])}
+    backend = tokenizers.Tokenizer(models.WordLevel(entries, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(r"[\s\S]"), "isolated")
+    backend.decoder = decoders.Fuse()
+    backend.add_special_tokens(special)
+    return backend
+
+
+def _marking(special: list[str], single: str, pair: str) -> processors.TemplateProcessing:
+    """Put special tokens around each text, and pair."""
+    marks = [(token, special.index(token)) for token in ("<s>", "</s>")]
+    return processors.TemplateProcessing(single=single, pair=pair, special_tokens=marks)
