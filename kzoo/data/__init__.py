@@ -10,6 +10,7 @@ from kzoo.data.cleaning import (
     drop_empty,
 )
 from kzoo.data.columns import FoundColumns, find_columns
+from kzoo.data.documents import DocumentBreak, read_documents, split_documents
 from kzoo.data.examples import Examples, class_names, folds, looks_like_ids, split, split_by_hash
 from kzoo.data.files import lines_of, read_text
 from kzoo.data.images import digits, read_image_folder, read_npz
@@ -25,6 +26,7 @@ __all__ = [
     "Cleaning",
     "CleaningReport",
     "Column",
+    "DocumentBreak",
     "DuplicateReport",
     "Examples",
     "FoundColumns",
@@ -46,6 +48,7 @@ __all__ = [
     "locate",
     "looks_like_ids",
     "names_of_numbers",
+    "read_documents",
     "read_image_folder",
     "read_npz",
     "read_pair_table",
@@ -54,5 +57,6 @@ __all__ = [
     "read_text",
     "split",
     "split_by_hash",
+    "split_documents",
     "table_format",
 ]

@@ -12,6 +12,7 @@ import numpy as np
 from kzoo.errors import KzooError
 from kzoo.recipes import scores
 from kzoo.recipes.scores import RESAMPLES, Bin, Pair, Score
+from kzoo.runtime.generation import Likelihood, sum_of
 
 Scoring = Callable[..., dict[str, Score]]
 Comparing = Callable[..., dict[str, Pair]]
@@ -284,6 +285,26 @@ class Similarities(Numbers):
         return np.abs(places[0] - places[1])
 
 
+@dataclass(frozen=True)
+class Likelihoods(Answers):
+    """How probable each text is, part by part."""
+
+    found: Sequence[Sequence[Likelihood]]
+
+    @classmethod
+    def ask(cls, pipeline: Any, inputs: Sequence[Any], **options: Any) -> Likelihoods:
+        """Tell each token of all texts from those before."""
+        return cls(pipeline.likelihoods(inputs, **options))
+
+    def scores(self, expected: Sequence[Any], *, resamples: int = RESAMPLES) -> dict[str, Score]:
+        """Return the scores of the texts, which are what should come out themselves."""
+        return scores.likelihood_scores([part for parts in self.found for part in parts], resamples=resamples)
+
+    def compare(self, other: Answers, expected: Sequence[Any]) -> dict[str, Pair]:
+        """Return the scores beside those of another bundle, text by text: their parts may differ."""
+        return scores.compare_likelihoods(*([sum_of(parts) for parts in side.found] for side in (self, other)))
+
+
 # By the task of the bundle.
 ANSWERS: Mapping[str, type[Answers]] = {
     "classification": Classes,
@@ -293,4 +314,5 @@ ANSWERS: Mapping[str, type[Answers]] = {
     "regression": Numbers,
     "embedding": Similarities,
     "seq2seq": Translations,
+    "causal_lm": Likelihoods,
 }

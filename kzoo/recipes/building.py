@@ -12,7 +12,8 @@ from kzoo.errors import KzooError, did_you_mean
 from kzoo.models import TASKS, TransformerModel, create_model, from_pretrained
 from kzoo.models.students import prune_vocabulary
 from kzoo.recipes.checkpoints import find_pretrained
-from kzoo.recipes.config import Recipe
+from kzoo.recipes.config import STREAMED, Recipe
+from kzoo.recipes.data_kinds import PlainTextData
 from kzoo.recipes.parts import Parts
 from kzoo.recipes.scores import named_classes
 from kzoo.recipes.sections import TextSection, TrainingSection
@@ -39,9 +40,10 @@ _TOKENIZER_KINDS = {
     "regression": "wordpiece",
     "embedding": "wordpiece",
     "seq2seq": "bpe",
+    "causal_lm": "bpe",
 }
 # The tasks whose head is none of its own, or the checkpoint's.
-_WITHOUT_NEW_HEAD = frozenset({"embedding", "seq2seq"})
+_WITHOUT_NEW_HEAD = STREAMED | {"embedding"}
 
 
 def build_model(
@@ -158,5 +160,19 @@ def _tokenizer(recipe: Recipe, train: Examples, beside: Path) -> Tokenizer:
     if recipe.task == "seq2seq":
         texts += train.targets
     section = recipe.text or TextSection()
+    if isinstance(recipe.data, PlainTextData):
+        return _language_tokenizer(texts, section, apart=recipe.data.breaks is not None)
     kind: Any = _TOKENIZER_KINDS[recipe.task]
     return Tokenizer.train(texts, kind=kind, vocab_size=section.vocab_size)
+
+
+def _language_tokenizer(texts: list[str], section: TextSection, apart: bool) -> Tokenizer:
+    """Return a tokenizer whose texts begin and end as documents do, if they are told apart, or nowhere."""
+    kind: Any = "bpe" if section.units == "subwords" else section.units
+    marks: Any = "both" if apart else "none"
+    tokenizer = Tokenizer.train(texts, kind=kind, vocab_size=section.vocab_size, marks=marks)
+    if not apart:
+        # Such a text is never at its beginning: where there is no prompt, a new line comes next.
+        encoded = tokenizer.encode(["\n"], max_length=1).input_ids[0]
+        tokenizer.start_id, tokenizer.end_id = int(encoded[0]), None
+    return tokenizer

@@ -25,6 +25,7 @@ _USE = {
     "regression": 'model(["A text to grade."])  # [{"score": ...}]',
     "embedding": 'one, other = model(["A text.", "Another one."])  # how alike they are: one @ other',
     "image_classification": 'model(["picture.png"])  # [{"label": ..., "score": ...}]',
+    "causal_lm": 'model("A text to go on with.", temperature=0.8)  # {"text": ...}',
     "seq2seq": 'model(["A text to translate."])  # [{"translation": ..., "score": ...}]',
 }
 _CARD = """\
@@ -48,7 +49,7 @@ model = kzoo.load("bundle")
     {command}
 
 - Model: `{model}`{knobs}; {parameters:,} parameters.
-- Training: {train:,} examples, {length}, learning rate {rate}, seed {seed};
+- Training: {train:,} {unit}, {length}, learning rate {rate}, seed {seed};
   {seconds:,.0f} s.{cleaned}{cut}
 - Exported: {chosen}; in {dtype}, {megabytes:,.1f} MB with tokenizer and checks.
 - Made on {date}, on {hardware}, with {versions}.
@@ -116,7 +117,7 @@ def card(
         scores="\n".join(
             f"| {name if name.isidentifier() else cell(name)} | {_shown(name, metrics)} |" for name in names
         ),
-        scored=f"score on {examples['test']:,} test examples"
+        scored=f"score on {examples['test']:,} test {recipe.unit}"
         if examples["test"]
         else "mean score of the folds",
         measured=_joined(
@@ -132,7 +133,8 @@ def card(
         model=recipe.model.title,
         knobs="".join(f", {knob} {value}" for knob, value in recipe.model.knobs.items()),
         parameters=metrics["parameters"],
-        length=_length(recipe.training),
+        unit=recipe.unit,
+        length=_length(recipe),
         rate=recipe.training.learning_rate or "by the model's width",
         seed=recipe.training.seed,
         seconds=metrics["seconds"],
@@ -154,11 +156,13 @@ def card(
     )
 
 
-def _length(training: TrainingSection) -> str:
+def _length(recipe: Recipe) -> str:
+    training = recipe.training
     if training.max_steps is None:
         return f"{training.epochs} epochs in batches of {training.batch_size}"
     batches = f"{training.accumulate} batches of " if training.accumulate > 1 else ""
-    return f"{training.max_steps:,} updates, each of {batches}at most {training.batch_tokens:,} tokens a side"
+    side = " a side" if recipe.task == "seq2seq" else ""
+    return f"{training.max_steps:,} updates, each of {batches}at most {training.batch_tokens:,} tokens{side}"
 
 
 def _chosen(training: TrainingSection, metrics: Mapping[str, Any]) -> str:

@@ -15,7 +15,15 @@ from pydantic_core import ErrorDetails
 
 from kzoo.data import TextAugmentation
 from kzoo.errors import KzooError, did_you_mean
-from kzoo.recipes.data_kinds import DATA_KINDS, AlignedData, Data, PairTableData, Section, TableData
+from kzoo.recipes.data_kinds import (
+    DATA_KINDS,
+    AlignedData,
+    Data,
+    PairTableData,
+    PlainTextData,
+    Section,
+    TableData,
+)
 from kzoo.recipes.sections import (
     DistillationSection,
     EvaluationSection,
@@ -36,7 +44,10 @@ SCORES = {
     "regression": ("pearson", "spearman"),
     "embedding": ("spearman", "pearson"),
     "seq2seq": ("bleu", "chrf", "bleu_lowercased_tokenized"),
+    "causal_lm": ("nats_per_character", "bits_per_character", "bits_per_byte", "perplexity"),
 }
+# The tasks that may be learnt by updates, from batches of so many tokens.
+STREAMED = frozenset({"seq2seq", "causal_lm"})
 _ONE_CLASS = frozenset({"classification", "image_classification"})
 # The tasks where one class' F1 may lead, as `f1:NAME`.
 _WITH_F1_OF = _ONE_CLASS | {"multilabel"}
@@ -87,20 +98,28 @@ class Recipe(Section):
             raise ValueError("text.vocab_size is for a tokenizer to be trained; model.tokenizer gives one")
         if text.dropout and self.training.batch_tokens is None:
             raise ValueError("text.dropout needs training.batch_tokens")
-        if text.augment != TextAugmentation() and self.task in ("tokens", "seq2seq"):
+        if text.dropout and self.task != "seq2seq":
+            raise ValueError("text.dropout is for pairs of texts")
+        if text.units != "subwords" and (self.task != "causal_lm" or self.model.name is None):
+            raise ValueError("text.units is for a tokenizer that is trained on plain text")
+        if text.augment != TextAugmentation() and self.task in ("tokens", *STREAMED):
             raise ValueError(
                 "text.augment: these texts cannot be varied, since their targets would not follow"
             )
 
     def _check_training(self, training: TrainingSection) -> None:
-        if self.task != "seq2seq" and (training.max_steps or training.label_smoothing):
-            raise ValueError("training.max_steps and training.label_smoothing are for pairs of texts")
+        if training.max_steps is not None and self.task not in STREAMED:
+            raise ValueError("training.max_steps is for pairs of texts and plain text")
+        if training.max_steps is None and self.task == "causal_lm":
+            raise ValueError("plain text is learnt by updates: set training.max_steps in place of epochs")
+        if training.label_smoothing and self.task not in STREAMED:
+            raise ValueError("training.label_smoothing is for pairs of texts and plain text")
         for field in ("patience", "seeds"):
             if getattr(training, field) is not None and not self._has_validation:
                 raise ValueError(f"training.{field} needs data.validation or data.validation_share")
         for field in ("seeds", "folds", "freeze", "unfreeze_every"):
-            if getattr(training, field) is not None and self.task == "seq2seq":
-                raise ValueError(f"training.{field} is not for pairs of texts")
+            if getattr(training, field) is not None and self.task in STREAMED:
+                raise ValueError(f"training.{field} is not for pairs of texts, or plain text")
         if training.class_weights is not None and self.task not in _ONE_CLASS:
             raise ValueError("training.class_weights is for data with one class for each example")
         if training.folds is not None:
@@ -119,7 +138,7 @@ class Recipe(Section):
             )
 
     def _check_distillation(self, section: DistillationSection) -> None:
-        if self.task in ("seq2seq", "image_classification"):
+        if self.task in (*STREAMED, "image_classification"):
             raise ValueError(
                 "the section 'distillation' is for texts with labels, or pairs that are alike or not"
             )
@@ -168,9 +187,16 @@ class Recipe(Section):
         """The model's task, which follows from the data."""
         if isinstance(self.data, AlignedData | PairTableData):
             return "seq2seq"
+        if isinstance(self.data, PlainTextData):
+            return "causal_lm"
         if isinstance(self.data, TableData):
             return "embedding" if self.data.task == "similarity" else self.data.task
         return "image_classification"
+
+    @property
+    def unit(self) -> str:
+        """What the data's size is counted in."""
+        return "characters" if self.task == "causal_lm" else "examples"
 
     @property
     def metric(self) -> str:

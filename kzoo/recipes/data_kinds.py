@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from kzoo.data import Cleaning, TableFormat, TableTask, table_format
+from kzoo.data import Cleaning, DocumentBreak, TableFormat, TableTask, table_format
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Column = str | Annotated[int, Field(ge=0)]
 Columns = Annotated[list[Column], Field(min_length=1)]
+Files = Annotated[list[str], Field(min_length=1)]
 Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
 
 
@@ -171,6 +172,18 @@ class PairTableData(DataSection):
     """As of aligned files."""
 
 
+class PlainTextData(DataSection):
+    """Plain text, to learn the language in it from; each part a file or several."""
+
+    format: Literal["text"] = "text"
+    train: str | Files
+    validation: str | Files | None = None
+    test: str | Files | None = None
+    breaks: DocumentBreak | None = None
+    """What stands between two documents, none of which the model sees another from: the end of a line, or a blank
+    line; unless given, each file is one document."""
+
+
 class ArchiveData(DataSection):
     """Images from one npz archive, which may hold the test images too."""
 
@@ -199,7 +212,7 @@ def _data_kind(data: Any) -> str | None:
         return type(data).__name__
     table = "PairTableData" if "source" in data or "target" in data else "TableData"
     kinds = {**dict.fromkeys(get_args(TableFormat), table), "aligned": "AlignedData"}
-    kinds |= {"npz": "ArchiveData", "folders": "FolderData", "digits": "DigitsData"}
+    kinds |= {"text": "PlainTextData", "npz": "ArchiveData", "folders": "FolderData", "digits": "DigitsData"}
     train = data.get("train")
     if "format" in data:
         return kinds.get(str(data["format"]))
@@ -207,6 +220,8 @@ def _data_kind(data: Any) -> str | None:
         return "AlignedData"
     if isinstance(train, str) and train.endswith(".npz"):
         return "ArchiveData"
+    if isinstance(train, str) and train.endswith((".txt", ".txt.gz")):
+        return "PlainTextData"
     return table if isinstance(train, str) and table_format(train) else None
 
 
@@ -214,6 +229,7 @@ Data = Annotated[
     Annotated[TableData, Tag("TableData")]
     | Annotated[PairTableData, Tag("PairTableData")]
     | Annotated[AlignedData, Tag("AlignedData")]
+    | Annotated[PlainTextData, Tag("PlainTextData")]
     | Annotated[ArchiveData, Tag("ArchiveData")]
     | Annotated[FolderData, Tag("FolderData")]
     | Annotated[DigitsData, Tag("DigitsData")],
@@ -221,12 +237,20 @@ Data = Annotated[
         _data_kind,
         custom_error_type="data_format",
         custom_error_message="the file's name does not tell what it is: set format to one of "
-        "csv, tsv, jsonl, parquet, aligned (train = [source, target]), npz, folders, digits",
+        "csv, tsv, jsonl, parquet, aligned (train = [source, target]), text, npz, folders, digits",
     ),
 ]
 
 # By the names that they are told apart by.
 DATA_KINDS = {
     kind.__name__: kind
-    for kind in (TableData, PairTableData, AlignedData, ArchiveData, FolderData, DigitsData)
+    for kind in (
+        TableData,
+        PairTableData,
+        AlignedData,
+        PlainTextData,
+        ArchiveData,
+        FolderData,
+        DigitsData,
+    )
 }

@@ -9,14 +9,14 @@ from typing import Any
 
 from kzoo.data import Examples
 from kzoo.errors import KzooError
-from kzoo.recipes.answers import ANSWERS, Answers, LabelSets, Translations
+from kzoo.recipes.answers import ANSWERS, Answers, LabelSets, Likelihoods, Translations
 from kzoo.recipes.config import Recipe
 from kzoo.recipes.data_kinds import AlignedData
 from kzoo.recipes.directory import RunDirectory, write
-from kzoo.recipes.parts import Parts, load_parts
+from kzoo.recipes.parts import Parts, amount, load_parts
 from kzoo.recipes.pictures import draw_pictures
 from kzoo.recipes.scores import MOSES_BLEU, Pair, Score, named_classes
-from kzoo.recipes.showing import show_hardest, show_translations, texts_to_try
+from kzoo.recipes.showing import prompts_to_try, show_hardest, show_translations, texts_to_try
 from kzoo.runtime import Bundle, TruncationWarning, load
 from kzoo.runtime.manifest import MANIFEST_FILE
 from kzoo.text import Text
@@ -151,9 +151,10 @@ class Examiner:
         self._last: Answers | None = None
 
     def __call__(self, pipeline: Any) -> float:
-        """Return the leading score of a pipeline."""
+        """Return the leading score of a pipeline, negative where lower ones are better."""
         self._last = self.ask(pipeline)
-        return self._last.scores(self._parts.test.targets, resamples=0)[self._recipe.metric].value
+        found = self._last.scores(self._parts.test.targets, resamples=0)[self._recipe.metric].value
+        return -found if isinstance(self._last, Likelihoods) else found
 
     def ask(self, pipeline: Any) -> Answers:
         """Return a pipeline's answers to the test data; sets of labels by thresholds tuned on the validation data."""
@@ -184,10 +185,12 @@ class Examiner:
         found = self._last or self.ask(load(directory.bundle))
         measured = found.scores(test.targets)
         tried = None if isinstance(found, Translations) else texts_to_try(test)
+        if isinstance(found, Likelihoods):
+            tried = prompts_to_try(test)
         keep_scores(directory.bundle, measured, found, tried)
         scores = {name: measured[name] for name in (metric, *measured)}
         listed = ", ".join(f"{name} {score}" for name, score in scores.items())
-        directory.say(f"On {len(test):,} test examples: {listed}.")
+        directory.say(f"On {amount(test, self._recipe):,} test {self._recipe.unit}: {listed}.")
         shown: dict[str, Any] = {"hardest": show_hardest(test, found)}
         if isinstance(found, Translations):
             shown = {"shown": show_translations([*map(str, test.inputs)], test.targets, found.found)}

@@ -13,11 +13,12 @@ import numpy as np
 from kzoo.data import Augmentation
 from kzoo.errors import KzooError
 from kzoo.models import TransformerModel
-from kzoo.recipes.config import Recipe
+from kzoo.recipes.config import STREAMED, Recipe
 from kzoo.recipes.directory import OnEpoch, RunDirectory
 from kzoo.recipes.evaluation import Examiner
 from kzoo.recipes.images import ImageBatches
 from kzoo.recipes.keeping import Keeper
+from kzoo.recipes.language import LanguageBatches
 from kzoo.recipes.pairs import PairBatches
 from kzoo.recipes.parts import Parts
 from kzoo.recipes.rehearsal import rehearse
@@ -59,13 +60,16 @@ def train(
         load_checkpoint(model, run.checkpoint(first))
         # Otherwise the order of the examples would be that of the first epochs again.
         keras.utils.set_random_seed(training.seed + first)
-    pairs = PairBatches(model, recipe, parts, run.history()) if training.batch_tokens is not None else None
-    keeper = Keeper(run, recipe, on_epoch, pairs, leading_score(model, recipe, parts, run))
+    streamed = None
+    if training.batch_tokens is not None:
+        kind = PairBatches if recipe.task == "seq2seq" else LanguageBatches
+        streamed = kind(model, recipe, parts, run.history())
+    keeper = Keeper(run, recipe, on_epoch, streamed, leading_score(model, recipe, parts, run))
     callbacks: list[keras.callbacks.Callback] = [keeper]
     if training.unfreeze_every is not None:
         callbacks.append(GradualUnfreezing(training.unfreeze_every))
     if first < training.periods and not keeper.is_over():
-        data = _fit_data(model, recipe, parts, run, beside) if pairs is None else pairs.fit_data()
+        data = _fit_data(model, recipe, parts, run, beside) if streamed is None else streamed.fit_data()
         try:
             model.fit(
                 **data, epochs=training.periods, initial_epoch=first, verbose=verbose, callbacks=callbacks
@@ -144,8 +148,8 @@ def _fit_data(
 def leading_score(
     model: TransformerModel, recipe: Recipe, parts: Parts, run: RunDirectory
 ) -> Callable[[], float] | None:
-    """Return what measures the recipe's metric on the validation data, unless Keras or `PairBatches` does it."""
-    if parts.validation is None or recipe.task == "seq2seq" or recipe.metric == "accuracy":
+    """Return what measures the recipe's metric on the validation data, unless Keras or the data does it."""
+    if parts.validation is None or recipe.task in STREAMED or recipe.metric == "accuracy":
         return None
     examiner = Examiner(recipe, replace(parts, test=parts.validation))
     return lambda: examiner(rehearse(model, run.path))

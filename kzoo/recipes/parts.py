@@ -17,21 +17,23 @@ from kzoo.data import (
     clean_pairs,
     digits,
     locate,
+    read_documents,
     read_image_folder,
     read_npz,
     read_pair_table,
     read_pairs,
     split,
+    split_documents,
 )
 from kzoo.errors import KzooError
 from kzoo.recipes.checkpoints import find_pretrained
-from kzoo.recipes.config import Recipe
+from kzoo.recipes.config import STREAMED, Recipe
 from kzoo.recipes.data_kinds import (
     AlignedData,
     ArchiveData,
-    DataSection,
     FolderData,
     PairTableData,
+    PlainTextData,
     TableData,
 )
 from kzoo.recipes.tables import Tables, check_targets, describe_classes, labels_of, read_tables
@@ -96,6 +98,8 @@ def load_parts(recipe: Recipe, beside: Path) -> Parts:
     elif isinstance(data, AlignedData | PairTableData):
         parts = _read_pairs(data, find)
         parts["train"], cleaned = clean_pairs(parts["train"], data.clean)
+    elif isinstance(data, PlainTextData):
+        parts = _read_texts(data, find)
     elif isinstance(data, ArchiveData):
         parts = read_npz(find(data.train))
     elif isinstance(data, FolderData):
@@ -104,17 +108,24 @@ def load_parts(recipe: Recipe, beside: Path) -> Parts:
         parts = dict(zip(("train", "test"), digits(), strict=True))
         checksums["digits"] = _checksum_of_arrays(parts)
     train, validation, test = _split(recipe, parts)
-    if recipe.task != "seq2seq":
+    if recipe.task not in STREAMED:
         check_targets(train, recipe.task)
     labels, notes = _labels(recipe, tables, train, [validation, test])
     return Parts(train, validation, test, labels, checksums, cleaned, notes)
 
 
+def amount(examples: Examples | None, recipe: Recipe) -> int:
+    """Return how many examples there are, or of plain text how many characters."""
+    if examples is None:
+        return 0
+    return sum(map(len, examples.targets)) if recipe.task == "causal_lm" else len(examples)
+
+
 def _split(recipe: Recipe, parts: dict[str, Examples]) -> tuple[Examples, Examples | None, Examples]:
     """Return what is trained, validated and tested on, of what was read."""
-    stratify, folds = recipe.task != "seq2seq", recipe.training.folds
-    train, test = _held_out("test", parts, recipe.data, stratify)
-    train, validation = _held_out("validation", {**parts, "train": train}, recipe.data, stratify)
+    folds = recipe.training.folds
+    train, test = _held_out("test", parts, recipe)
+    train, validation = _held_out("validation", {**parts, "train": train}, recipe)
     if folds is not None and test is not None:
         raise KzooError(
             "training.folds is for data without a test part, and this comes with one: leave it out."
@@ -133,7 +144,7 @@ def _labels(
 ) -> tuple[list[str] | None, list[str]]:
     """Return the classes in order, if targets are classes, and what is to be said of the data."""
     notes = tables.notes if tables is not None else []
-    if recipe.task == "seq2seq" or (isinstance(recipe.data, TableData) and recipe.data.task in NUMBER_TASKS):
+    if recipe.task in STREAMED or (isinstance(recipe.data, TableData) and recipe.data.task in NUMBER_TASKS):
         return None, notes
     found = labels_of([train, *held_out])
     if tables is None:
@@ -156,6 +167,21 @@ def _read_pairs(data: AlignedData | PairTableData, find: Find) -> dict[str, Exam
     return parts
 
 
+def _read_texts(data: PlainTextData, find: Find) -> dict[str, Examples]:
+    parts: dict[str, Examples] = {}
+    for part in _PARTS:
+        names = getattr(data, part)
+        if names is not None:
+            files = [find(name) for name in ([names] if isinstance(names, str) else names)]
+            parts[part] = _as_examples(read_documents(files, data.breaks))
+    return parts
+
+
+def _as_examples(documents: list[str]) -> Examples:
+    """Return texts that are their own targets."""
+    return Examples(documents, documents)
+
+
 def _read_folders(data: FolderData, find: Find) -> dict[str, Examples]:
     parts: dict[str, Examples] = {}
     for part in _PARTS:
@@ -167,15 +193,18 @@ def _read_folders(data: FolderData, find: Find) -> dict[str, Examples]:
 
 
 def _held_out(
-    part: str, parts: dict[str, Examples], data: DataSection, stratify: bool
+    part: str, parts: dict[str, Examples], recipe: Recipe
 ) -> tuple[Examples, Examples | None]:
     """Return the training examples and a part: the one that was read, or a share of the former."""
-    share = getattr(data, f"{part}_share")
+    share = getattr(recipe.data, f"{part}_share")
     if share is None:
         return parts["train"], parts.get(part)
     if part in parts:
         raise KzooError(f"The data comes with a {part} part: leave data.{part}_share out.")
-    return split(parts["train"], share, stratify=stratify)
+    if isinstance(recipe.data, PlainTextData):
+        rest, held = split_documents(parts["train"].targets, share)
+        return _as_examples(rest), _as_examples(held)
+    return split(parts["train"], share, stratify=recipe.task != "seq2seq")
 
 
 def checksum(path: Path) -> str:

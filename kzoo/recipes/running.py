@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kzoo.errors import KzooError, MissingDependencyError, did_you_mean
-from kzoo.recipes.config import Recipe, load_recipe
+from kzoo.recipes.config import STREAMED, Recipe, load_recipe
 from kzoo.recipes.directory import OnEpoch, Progress, RunDirectory, open_run, runs_home, write
 from kzoo.recipes.environment import describe_environment, train_command
-from kzoo.recipes.parts import Parts, load_parts
+from kzoo.recipes.parts import Parts, amount, load_parts
 from kzoo.recipes.publishing import check_shelf, publish_run
 from kzoo.recipes.scores import named_classes
 
@@ -236,9 +236,7 @@ def _train_and_export(
         "seconds": round(sum(row["seconds"] for row in rows), 3),
         "parameters": fitted.model.count_params(),
         "examples": {
-            "train": len(parts.train),
-            "validation": len(parts.validation) if parts.validation is not None else 0,
-            "test": len(parts.test),
+            name: amount(getattr(parts, name), recipe) for name in ("train", "validation", "test")
         },
     }
 
@@ -254,11 +252,10 @@ def _describe(
         directory.say(note)
     trained = count_trainable(model)
     some = f", {trained:,} of which train" if trained < model.count_params() else ""
-    directory.say(
-        f"{recipe.model.title}: {model.count_params():,} parameters{some}, {len(parts.train):,} examples."
-    )
+    size = f"{amount(parts.train, recipe):,} {recipe.unit}"
+    directory.say(f"{recipe.model.title}: {model.count_params():,} parameters{some}, {size}.")
     tokenizer, length = model.tokenizer, model.max_length
-    if tokenizer is None or length is None or recipe.task == "seq2seq":
+    if tokenizer is None or length is None or recipe.task in STREAMED:
         return {}
     held = {"training": parts.train, "validation": parts.validation, "test": parts.test}
     counts = {name: count_cut(examples, recipe, tokenizer, length) for name, examples in held.items()}

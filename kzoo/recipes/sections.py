@@ -23,6 +23,9 @@ class TextSection(Section):
     """Most tokens of the tokenizer that is trained on the training texts; with `model.pretrained` how many of the
     checkpoint's tokens stay, those that these texts use most: all unless given."""
 
+    units: Literal["subwords", "characters"] = "subwords"
+    """What the tokens are of a tokenizer that is trained on plain text."""
+
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """How often a merge of the BPE is left out in training, for pairs of texts with `training.batch_tokens`."""
 
@@ -80,10 +83,10 @@ class TrainingSection(Section):
     """Examples a batch; with `batch_tokens` only where the bundle is measured."""
 
     max_steps: int | None = Field(default=None, gt=0)
-    """Updates of the weights, for pairs of texts; needs `batch_tokens` and `checkpoint_every`."""
+    """Updates of the weights, for pairs of texts and plain text; needs `batch_tokens` and `checkpoint_every`."""
 
     batch_tokens: int | None = Field(default=None, gt=0)
-    """Most tokens of a batch on either side, padding included."""
+    """Most tokens of a batch, padding included; of pairs on either side."""
 
     checkpoint_every: int | None = Field(default=None, gt=0)
     """Updates from one checkpoint, and one look at the validation data, to the next."""

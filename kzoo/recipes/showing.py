@@ -151,6 +151,21 @@ def cell(text: str) -> str:
     return _MEANS_MORE.sub(r"\\\1", line).replace("www.", r"www\.")
 
 
+def prompts_to_try(examples: Examples, count: int = _TO_TRY) -> list[Text]:
+    """Return first lines of paragraphs from all over some plain text, for a model to go on from.
+
+    Example:
+        >>> prompts_to_try(Examples(["ROMEO:\\nI dream'd a dream to-night."], [""]))
+        ['ROMEO:\\n']
+    """
+    paragraphs = [part for text in examples.inputs for part in re.split(r"\n\s*\n", text.strip())]
+    lines = [paragraph.partition("\n") for paragraph in paragraphs]
+    found = dict.fromkeys(
+        first + end for first, end, _ in lines[:: max(1, len(lines) // (4 * count))] if 0 < len(first) <= _LONGEST
+    )
+    return list(found)[:count]
+
+
 def _described(given: Any, place: int) -> str:
     """Return an input in words; of an image its file's name and folder, or its number."""
     if isinstance(given, np.ndarray):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,38 @@ from kzoo.runtime.pipeline import Pipeline
 from kzoo.runtime.searching import Search, generator
 from kzoo.runtime.session import Session
 from kzoo.search import CachedStep, Constraints
+
+
+_HALF = "\ufffd"  # what the bytes of half a character are shown as
+# Most probabilities that are held at once, where whole texts are told token by token.
+_HELD = 8_000_000
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How probable a part of a text is to a model, and how long it is.
+
+    Attributes:
+        log_probability: natural logarithm of the probability of its tokens, each after those before it in the part.
+        tokens: how many these are.
+        characters: how many characters they are.
+        size: how many bytes these are in UTF-8.
+    """
+
+    log_probability: float
+    tokens: int
+    characters: int
+    size: int
+
+
+def sum_of(parts: Sequence[Likelihood]) -> Likelihood:
+    """Return what several parts are together."""
+    return Likelihood(
+        sum(part.log_probability for part in parts),
+        sum(part.tokens for part in parts),
+        sum(part.characters for part in parts),
+        sum(part.size for part in parts),
+    )
 
 
 class TextGeneration(Pipeline):
@@ -86,7 +119,6 @@ class TextGeneration(Pipeline):
         )
         length = self.reader.max_length
         limit = self._defaults.max_new_tokens if max_new_tokens is None else max_new_tokens
-        reader = TextReader(self.reader.tokenizer, length - max(1, min(limit, length // 2)), keep="last")
         graph = self.manifest.graphs["model"]
 
         def compute(batch: Batch) -> list[Any]:
@@ -104,7 +136,130 @@ class TextGeneration(Pipeline):
             ]
             return [{"text": result[0]["text"]} for result in results] if num_return is None else results
 
-        return self._in_batches(reader, inputs, batch_size, compute)
+        return self._in_batches(self._prompt_reader(limit), inputs, batch_size, compute)
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int | None = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> Iterator[str]:
+        """Continue one prompt, and yield the continuation as it grows: each time all of it so far.
+
+        Arguments and errors are those of a call; but `max_new_tokens` may be more than the model's length: when that
+        is full, its second half is read again, and what was before is forgotten. Up to there, what is yielded last is
+        what a call gives.
+        """
+        search = Search(temperature=temperature, top_k=top_k, top_p=top_p, random=generator(seed))
+        limit = self._defaults.max_new_tokens if max_new_tokens is None else max_new_tokens
+        if limit < 1:
+            raise KzooError(f"max_new_tokens is {limit}; it must be at least 1.")
+        items, bare = self.reader.listed(prompt)
+        if not bare:
+            raise KzooError("stream takes one prompt; call the model for several.")
+        batch = self._prompt_reader(limit).read(items, 0)
+        (prompt_ids, _) = self._left_padded(batch.feeds["input_ids"], batch.feeds["attention_mask"])
+        return self._stream(prompt_ids[0].tolist(), search, limit)
+
+    def _stream(self, prompt: list[int], search: Search, limit: int) -> Iterator[str]:
+        written: list[int] = []
+        shown = None
+        for token in self._tokens(prompt, search, limit):
+            written.append(token)
+            text = self.reader.tokenizer.decode(written).rstrip(_HALF)
+            if text != shown:
+                shown = text
+                yield text
+        whole = self.reader.tokenizer.decode(written)
+        if whole != shown:
+            yield whole
+
+    def _tokens(self, prompt: list[int], search: Search, limit: int) -> Iterator[int]:
+        """Yield the tokens that follow a prompt, at most so many, without the one that ends it."""
+        graph, length = self.manifest.graphs["model"], self.reader.max_length
+        seen = list(prompt)
+        while limit > 0:
+            seen = seen if len(seen) < length else seen[-max(1, length // 2) :]
+            mask = np.ones((1, len(seen)), np.int64)
+            step = CachedStep(
+                self._sessions["model"], "input_ids", empty_cache(graph, 1), vocab_size(graph), mask=mask
+            )
+            room = min(limit, length - len(seen))
+            for emitted in search.stream(step, np.array([seen]), self._defaults.end_id, room):
+                token = int(emitted.tokens[0])
+                if token == self._defaults.end_id:
+                    return
+                seen.append(token)
+                yield token
+            limit -= room
+
+    def likelihoods(self, texts: Sequence[str], *, batch_size: int = 32) -> list[list[Likelihood]]:
+        """Say how probable each text is, told token by token.
+
+        A text that is longer than the model is read in parts as long as it: each begins with the last token of the
+        one before, and knows no more of that. A text's first token is told from nothing, and not counted.
+
+        Args:
+            texts: any number of them, of any length.
+            batch_size: most parts that run together.
+
+        Returns:
+            For each text its parts, in order; none of a text of one token.
+
+        Raises:
+            KzooError: if an input is no string, or the list is empty.
+        """
+        items, _ = self.reader.listed(list(texts))
+        return [self._likelihoods(text, batch_size) for text in items]
+
+    def _likelihoods(self, text: str, batch_size: int) -> list[Likelihood]:
+        # As long as it is: no token takes less than a byte, and a few stand around the text.
+        most = len(text.encode("utf-8")) + 8
+        encoding = self.reader.tokenizer.encode([text], max_length=most, offsets=True)
+        ids, offsets = encoding.input_ids[0].astype(np.int64), encoding.offsets
+        # Special tokens stand nowhere in the text: they end where the token before does.
+        ends = np.maximum.accumulate(offsets[0, :, 1]) if offsets is not None else np.zeros(len(ids), int)
+        length = self.reader.max_length
+        rows = max(1, min(batch_size, _HELD // (length * vocab_size(self.manifest.graphs["model"]))))
+        places = range(0, len(ids) - 1, length)
+        found: list[Likelihood] = []
+        for first in range(0, len(places), rows):
+            batch = places[first : first + rows]
+            log_probs = self._log_probabilities([ids[place : place + length + 1] for place in batch])
+            for place, log_prob in zip(batch, log_probs, strict=True):
+                last = min(place + length, len(ids) - 1)
+                told = text[ends[place] : ends[last]]
+                found.append(Likelihood(log_prob, last - place, len(told), len(told.encode("utf-8"))))
+        return found
+
+    def _log_probabilities(self, parts: list[np.ndarray]) -> list[float]:
+        """Return the log-probability of each part's tokens but the first."""
+        sizes = np.array([len(part) - 1 for part in parts])
+        mask = np.arange(sizes.max()) < sizes[:, None]
+        read, told = np.zeros(mask.shape, np.int64), np.zeros(mask.shape, np.int64)
+        read[mask] = np.concatenate([part[:-1] for part in parts])
+        told[mask] = np.concatenate([part[1:] for part in parts])
+        graph = self.manifest.graphs["model"]
+        feeds = {
+            "input_ids": read,
+            "attention_mask": mask.astype(np.int64),
+            "beam_idx": np.arange(len(parts)),
+            "logits_to_keep": np.array(mask.shape[1]),
+            "top_k": np.array(1),
+            **empty_cache(graph, len(parts)),
+        }
+        log_probs = self._sessions["model"].run(feeds, ["log_probs"])["log_probs"]
+        found = np.take_along_axis(log_probs, told[..., None], axis=2)[..., 0]
+        return np.where(mask, found, 0).sum(axis=1, dtype=np.float64).tolist()
+
+    def _prompt_reader(self, limit: int) -> TextReader:
+        """Return what reads prompts so that there is room for so many new tokens, or for half of the length."""
+        length = self.reader.max_length
+        return TextReader(self.reader.tokenizer, length - max(1, min(limit, length // 2)), keep="last")
 
     def _left_padded(
         self, input_ids: np.ndarray, attention_mask: np.ndarray

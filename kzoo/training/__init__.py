@@ -15,6 +15,7 @@ from kzoo.training.optimizers import (
     exclude_from_weight_decay,
     make_optimizer,
 )
+from kzoo.training.packing import PackedBatches
 from kzoo.training.pruning import Pruning, prune
 from kzoo.training.token_batches import Position, TokenBatches, compiles_each_shape
 
@@ -23,6 +24,7 @@ __all__ = [
     "GradualUnfreezing",
     "InverseSquareRoot",
     "LayeredAdamW",
+    "PackedBatches",
     "Position",
     "Pruning",
     "SmoothedTokenLoss",

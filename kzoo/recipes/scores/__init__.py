@@ -11,6 +11,7 @@ from kzoo.recipes.scores.classes import (
     label_table,
     named_classes,
 )
+from kzoo.recipes.scores.likelihoods import compare_likelihoods, likelihood_scores
 from kzoo.recipes.scores.numbers import compare_numbers, number_scores, ranks
 from kzoo.recipes.scores.probabilities import (
     MOST_RANKED,
@@ -37,6 +38,7 @@ __all__ = [
     "class_table",
     "compare_classes",
     "compare_label_sets",
+    "compare_likelihoods",
     "compare_numbers",
     "compare_spans",
     "compare_translations",
@@ -45,6 +47,7 @@ __all__ = [
     "indicators",
     "label_scores",
     "label_table",
+    "likelihood_scores",
     "named_classes",
     "number_scores",
     "probability_scores",
