@@ -302,7 +302,9 @@ class Likelihoods(Answers):
 
     def compare(self, other: Answers, expected: Sequence[Any]) -> dict[str, Pair]:
         """Return the scores beside those of another bundle, text by text: their parts may differ."""
-        return scores.compare_likelihoods(*([sum_of(parts) for parts in side.found] for side in (self, other)))
+        return scores.compare_likelihoods(
+            *([sum_of(parts) for parts in side.found] for side in (self, other))
+        )
 
 
 # By the task of the bundle.

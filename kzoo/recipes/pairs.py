@@ -53,7 +53,9 @@ class PairBatches(StreamedBatches):
         if tokenizer is None or tokenizer.start_id is None:
             raise KzooError("Learning from pairs of texts needs a tokenizer with a start token.")
         sides = [
-            SubwordDropout(tokenizer, list(map(str, texts)), rate=self.dropout if learns else 0.0, max_length=self.length)
+            SubwordDropout(
+                tokenizer, list(map(str, texts)), rate=self.dropout if learns else 0.0, max_length=self.length
+            )
             for texts in (examples.inputs, examples.targets)
         ]
         return TokenBatches(

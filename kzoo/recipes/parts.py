@@ -192,9 +192,7 @@ def _read_folders(data: FolderData, find: Find) -> dict[str, Examples]:
     return parts
 
 
-def _held_out(
-    part: str, parts: dict[str, Examples], recipe: Recipe
-) -> tuple[Examples, Examples | None]:
+def _held_out(part: str, parts: dict[str, Examples], recipe: Recipe) -> tuple[Examples, Examples | None]:
     """Return the training examples and a part: the one that was read, or a share of the former."""
     share = getattr(recipe.data, f"{part}_share")
     if share is None:

@@ -235,9 +235,7 @@ def _train_and_export(
         "epoch": fitted.checkpoint,
         "seconds": round(sum(row["seconds"] for row in rows), 3),
         "parameters": fitted.model.count_params(),
-        "examples": {
-            name: amount(getattr(parts, name), recipe) for name in ("train", "validation", "test")
-        },
+        "examples": {name: amount(getattr(parts, name), recipe) for name in ("train", "validation", "test")},
     }
 
 

@@ -161,7 +161,9 @@ def prompts_to_try(examples: Examples, count: int = _TO_TRY) -> list[Text]:
     paragraphs = [part for text in examples.inputs for part in re.split(r"\n\s*\n", text.strip())]
     lines = [paragraph.partition("\n") for paragraph in paragraphs]
     found = dict.fromkeys(
-        first + end for first, end, _ in lines[:: max(1, len(lines) // (4 * count))] if 0 < len(first) <= _LONGEST
+        first + end
+        for first, end, _ in lines[:: max(1, len(lines) // (4 * count))]
+        if 0 < len(first) <= _LONGEST
     )
     return list(found)[:count]
 

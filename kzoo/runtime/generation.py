@@ -17,7 +17,6 @@ from kzoo.runtime.searching import Search, generator
 from kzoo.runtime.session import Session
 from kzoo.search import CachedStep, Constraints
 
-
 _HALF = "\ufffd"  # what the bytes of half a character are shown as
 # Most probabilities that are held at once, where whole texts are told token by token.
 _HELD = 8_000_000
