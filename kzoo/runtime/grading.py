@@ -15,6 +15,7 @@ class Regression(Pipeline):
     """One number for each text or pair of texts."""
 
     outputs = {"model": ("logits",)}
+    takes_tokens = True
 
     def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]):
         super().__init__(bundle, sessions)

@@ -12,7 +12,7 @@ import numpy as np
 from kzoo.errors import KzooError
 from kzoo.runtime.manifest import ImagePreprocessing
 from kzoo.text import Encoding, Text, Tokenizer, check_text
-from kzoo.vision import ImageInput, is_image, preprocess
+from kzoo.vision import is_image, preprocess
 
 
 class TruncationWarning(UserWarning):
@@ -27,6 +27,26 @@ def warn_of_cuts(cut: Sequence[int], total: int, max_length: int, stacklevel: in
         TruncationWarning,
         stacklevel=stacklevel + 1,
     )
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A text that is tokens already, special ones included.
+
+    Attributes:
+        ids: int32 (length,).
+        types: int32 (length,), 1 for the tokens of a pair's second text.
+    """
+
+    ids: np.ndarray
+    types: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """An image that is float32 pixel values (height, width, channels) already, as the graph takes them."""
+
+    values: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -56,6 +76,7 @@ class TextReader:
         kinds: whether texts are strings, pairs of them, or either.
         keep: which end of a text survives the cut.
         offsets: whether to say which characters each token comes from.
+        tokens: whether texts may come as `Tokens`, if all of a batch do.
     """
 
     tokenizer: Tokenizer
@@ -63,11 +84,14 @@ class TextReader:
     kinds: Literal["singles", "pairs", "both"] = "singles"
     keep: Literal["first", "last"] = "first"
     offsets: bool = False
+    tokens: bool = False
 
     def listed(self, inputs: Any) -> tuple[list[Any], bool]:
         """Return the inputs as a checked list, and whether they were one bare text."""
         bare = isinstance(inputs, str | tuple)
         items = [inputs] if bare else _as_list(inputs, "a string or a list of strings")
+        if self.tokens and all(isinstance(item, Tokens) for item in items):
+            return items, bare
         for index, item in enumerate(items):
             check_text(item, index)
             if isinstance(item, tuple) and self.kinds == "singles":
@@ -76,12 +100,16 @@ class TextReader:
                 raise KzooError(f"Text {index} is a single string; this task takes pairs, as 2-tuples.")
         return items, bare
 
-    def size(self, text: Text) -> int:
+    def size(self, text: Text | Tokens) -> int:
         """Return a cheap measure that sorts texts by length."""
+        if isinstance(text, Tokens):
+            return len(text.ids)
         return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
 
-    def read(self, texts: Sequence[Text], first_index: int) -> Batch:
+    def read(self, texts: Sequence[Any], first_index: int) -> Batch:
         """Return the graph's inputs for one batch."""
+        if isinstance(texts[0], Tokens):
+            return self._padded(texts)
         encoding = self.tokenizer.encode(
             texts, max_length=self.max_length, keep=self.keep, offsets=self.offsets
         )
@@ -92,10 +120,24 @@ class TextReader:
         }
         return Batch(texts, feeds, encoding.truncated, encoding)
 
+    def _padded(self, texts: Sequence[Tokens]) -> Batch:
+        sizes = np.array([len(text.ids) for text in texts])
+        if sizes.max() > self.max_length:
+            raise KzooError(
+                f"A text has {sizes.max()} tokens; the model takes {self.max_length}. Cut it before."
+            )
+        shape = len(texts), int(sizes.max())
+        ids, types = np.full(shape, self.tokenizer.pad_id, np.int32), np.zeros(shape, np.int32)
+        for row, (text, size) in enumerate(zip(texts, sizes, strict=True)):
+            ids[row, :size], types[row, :size] = text.ids, text.types
+        mask = (np.arange(shape[1]) < sizes[:, None]).astype(np.int32)
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        return Batch(texts, feeds, np.zeros(len(texts), bool))
+
 
 @dataclass(frozen=True)
 class ImageReader:
-    """Reads images of any kind that `kzoo.vision.preprocess` takes into pixel values."""
+    """Reads images of any kind that `kzoo.vision.preprocess` takes into pixel values, or `Pixels`."""
 
     settings: ImagePreprocessing
 
@@ -104,13 +146,16 @@ class ImageReader:
         bare = is_image(inputs)
         return ([inputs] if bare else _as_list(inputs, "an image or a list of images")), bare
 
-    def size(self, image: ImageInput) -> int:
+    def size(self, image: Any) -> int:
         """Return the same for all: an image's size makes no difference to its batch, so order stays."""
         return 0
 
-    def read(self, images: Sequence[ImageInput], first_index: int) -> Batch:
+    def read(self, images: Sequence[Any], first_index: int) -> Batch:
         """Return the graph's inputs for one batch."""
-        pixels = preprocess(images, self.settings, first_index=first_index)
+        if isinstance(images[0], Pixels):
+            pixels = np.stack([image.values for image in images])
+        else:
+            pixels = preprocess(images, self.settings, first_index=first_index)
         return Batch(images, {"pixel_values": pixels}, np.zeros(len(images), bool))
 
 

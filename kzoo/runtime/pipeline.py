@@ -38,6 +38,9 @@ class Pipeline(ABC):
     # runs, and needs the core.
     spinning: ClassVar[bool] = True
 
+    # Whether texts may come as `kzoo.runtime.inputs.Tokens`.
+    takes_tokens: ClassVar[bool] = False
+
     # Whether batches of small graphs run side by side, in as many lanes as there are threads.
     has_lanes: ClassVar[bool] = False
     lanes: int = 1
@@ -163,7 +166,9 @@ class Pipeline(ABC):
     ) -> TextReader:
         settings = self._needed("text", self.manifest.text)
         tokenizer = Tokenizer.from_file(self._bundle.path(settings.tokenizer))
-        return TextReader(tokenizer, settings.max_length, kinds, offsets=offsets)
+        return TextReader(
+            tokenizer, settings.max_length, kinds, offsets=offsets, tokens=self.takes_tokens
+        )
 
     def _image_reader(self) -> ImageReader:
         return ImageReader(self._needed("image", self.manifest.image))

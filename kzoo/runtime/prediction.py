@@ -17,6 +17,8 @@ from kzoo.runtime.session import Session
 class _Prediction(Pipeline):
     """Reads texts or images, whichever the manifest has settings for."""
 
+    takes_tokens = True
+
     def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]):
         super().__init__(bundle, sessions)
         images = self.manifest.text is None and self.manifest.image is not None
