@@ -184,9 +184,7 @@ class Examiner:
         test, metric = self._parts.test, self._recipe.metric
         found = self._last or self.ask(load(directory.bundle))
         measured = found.scores(test.targets)
-        tried = None if isinstance(found, Translations) else texts_to_try(test)
-        if isinstance(found, Likelihoods):
-            tried = prompts_to_try(test)
+        tried = self._to_try(test, found) if self._recipe.evaluation.show_texts else None
         keep_scores(directory.bundle, measured, found, tried)
         scores = {name: measured[name] for name in (metric, *measured)}
         listed = ", ".join(f"{name} {score}" for name, score in scores.items())
@@ -203,6 +201,12 @@ class Examiner:
             **shown,
             "pictures": draw_pictures(found, test.targets, directory.path),
         }
+
+    def _to_try(self, test: Examples, found: Answers) -> list[Text] | None:
+        """Return what a page offers to try the bundle with."""
+        if isinstance(found, Likelihoods):
+            return prompts_to_try(test)
+        return None if isinstance(found, Translations) else texts_to_try(test)
 
 
 def keep_scores(

@@ -266,7 +266,7 @@ class EvaluationSection(Section):
     name ends in unless given."""
 
     show_texts: bool = True
-    """Whether the card shows test examples: not where they would offend, or are nobody's business."""
+    """Whether card and page show test examples: not where they would offend, or are nobody's business."""
 
 
 class ExportSection(Section):
