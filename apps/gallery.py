@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 from fastapi import FastAPI
 
-from kzoo.apps import page_classify_images, page_classify_text, page_translate
+from kzoo.apps import page_classify_images, page_classify_text, page_generate, page_translate
 from kzoo.apps.guard import MAX_BYTES, BodyLimit, GalleryGuard
 from kzoo.apps.page import Page, line
 from kzoo.apps.server import Server
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kzoo.runtime import Pipeline
 
 # The tabs, in order. A new page is a module with what `Page` asks for, and its place here.
-PAGES: tuple[Page, ...] = (page_translate, page_classify_text, page_classify_images)
+PAGES: tuple[Page, ...] = (page_translate, page_classify_text, page_classify_images, page_generate)
 
 _DEFAULT_PORT = 7860
 _MAX_WAITING = 32

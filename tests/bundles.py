@@ -24,6 +24,7 @@ TOPICS = {
     "Sports": ("match", "goal", "striker", "team"),
 }
 SHADES = ("dark", "bright")
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 SECOND = {" dog": " Kater"}  # less probable
 GERMAN = {"A": "Ein", " dog": " Hund", " cat": " Kater", " runs": " rennt", " sleeps": " schläft", ".": "."}
 
@@ -175,6 +176,63 @@ def write_translator(folder: Path, name: str = "en-de", max_length: int = 24) ->
         generation=GenerationDefaults(
             start_id=tokenizer.start_id, end_id=tokenizer.end_id, max_new_tokens=max_length
         ),
+    )
+
+
+def write_writer(folder: Path, name: str = "alphabet", max_length: int = 16) -> Path:
+    """Write a language model that goes on with the alphabet, and after z with a.
+
+    Nine times in ten the next letter comes, else the one after; what is no letter is followed by a. Its cache is kept
+    and not looked at.
+    """
+    tokenizer = Tokenizer.train([ALPHABET + "\n"], kind="characters", vocab_size=100, marks="none")
+    letters = [_only_token(tokenizer, letter) for letter in ALPHABET]
+    tokenizer.start_id, tokenizer.end_id = _only_token(tokenizer, "\n"), None
+    chances = np.full((tokenizer.vocab_size, tokenizer.vocab_size), 1e-9, np.float32)
+    chances[:, letters[0]] = 0.9
+    for place, letter in enumerate(letters):
+        chances[letter] = 1e-9
+        chances[letter, letters[(place + 1) % len(letters)]] = 0.9
+        chances[letter, letters[(place + 2) % len(letters)]] = 0.1
+    caches = [f"past_key_values.0.{part}" for part in ("key", "value")]
+    ends = DecoderEnds("input_ids", caches, vocab_size=tokenizer.vocab_size)
+    graph = make_graph(
+        [
+            *ends.head,
+            helper.make_node("Cast", ["input_ids"], ["float_ids"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["float_ids", "head_and_width"], ["new"]),
+            *(
+                helper.make_node(
+                    "Concat", [f"past_key_values.0.{part}/rows", "new"], [f"present.0.{part}"], axis=2
+                )
+                for part in ("key", "value")
+            ),
+            helper.make_node("Gather", ["chances", "input_ids"], ["logits"]),
+            *ends.tail,
+        ],
+        inputs=[
+            int_input("input_ids", "sequence"),
+            int_input("attention_mask", "past+sequence"),
+            *ends.inputs,
+            *(float_tensor(name, ["past_batch", 1, "past", 1]) for name in caches),
+        ],
+        outputs=[
+            *ends.outputs,
+            *(float_tensor(f"present.0.{part}", ["rows", 1, "total", 1]) for part in ("key", "value")),
+        ],
+        constants={"chances": np.log(chances), "head_and_width": np.array([1, 3]), **ends.constants},
+    )
+    return write_bundle(
+        folder,
+        name,
+        "causal_lm",
+        {"model": graph},
+        tokenizer,
+        text=TextPreprocessing(max_length=max_length),
+        generation=GenerationDefaults(
+            start_id=tokenizer.start_id, end_id=None, max_new_tokens=max_length // 2
+        ),
+        examples=["abc"],
     )
 
 

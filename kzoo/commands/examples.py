@@ -96,13 +96,15 @@ def read_examples(pipeline: Any, given: Given) -> tuple[Examples, str | None]:
         raise KzooError(
             f"'{pipeline.name}' is for the task '{task}'; there are scores for {', '.join(ANSWERS)}."
         )
-    option = {"seq2seq": "--data SOURCE TARGET", "image_classification": "--images FOLDER"}.get(
-        task, "--table FILE"
-    )
+    option = {
+        "seq2seq": "--data SOURCE TARGET, or --recipe RECIPE",
+        "image_classification": "--images FOLDER, or --recipe RECIPE",
+        "causal_lm": "--recipe RECIPE",
+    }.get(task, "--table FILE, or --recipe RECIPE")
     found = {"--data": given.data, "--table": given.table, "--images": given.images, "--recipe": given.recipe}
     names = [name for name, value in found.items() if value is not None]
     if names not in ([option.split()[0]], ["--recipe"]):
-        raise KzooError(f"'{pipeline.name}' is for the task '{task}': give it {option}, or --recipe RECIPE.")
+        raise KzooError(f"'{pipeline.name}' is for the task '{task}': give it {option}.")
     if given.language is not None and task != "seq2seq":
         raise KzooError("--language is for translations.")
     if given.recipe is not None:

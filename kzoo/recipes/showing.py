@@ -159,6 +159,9 @@ def prompts_to_try(examples: Examples, count: int = _TO_TRY) -> list[Text]:
         ['ROMEO:\\n']
     """
     paragraphs = [part for text in examples.inputs for part in re.split(r"\n\s*\n", text.strip())]
+    if len(examples) == 1 and len(paragraphs) > 1:
+        # The end of a longer text may begin within a paragraph.
+        paragraphs = paragraphs[1:]
     lines = [paragraph.partition("\n") for paragraph in paragraphs]
     found = dict.fromkeys(
         first + end

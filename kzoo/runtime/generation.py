@@ -255,10 +255,13 @@ class TextGeneration(Pipeline):
         found = np.take_along_axis(log_probs, told[..., None], axis=2)[..., 0]
         return np.where(mask, found, 0).sum(axis=1, dtype=np.float64).tolist()
 
-    def _prompt_reader(self, limit: int) -> TextReader:
-        """Return what reads prompts so that there is room for so many new tokens, or for half of the length."""
+    def prompt_length(self, max_new_tokens: int) -> int:
+        """Return how many tokens of a prompt are read, of a longer one the last: the others are new, or half are."""
         length = self.reader.max_length
-        return TextReader(self.reader.tokenizer, length - max(1, min(limit, length // 2)), keep="last")
+        return length - max(1, min(max_new_tokens, length // 2))
+
+    def _prompt_reader(self, limit: int) -> TextReader:
+        return TextReader(self.reader.tokenizer, self.prompt_length(limit), keep="last")
 
     def _left_padded(
         self, input_ids: np.ndarray, attention_mask: np.ndarray

@@ -63,7 +63,7 @@ def upload(page, name: str, content: bytes) -> None:
 
 def test_each_page_gives_a_result(gallery):
     tabs = gallery.get_by_role("tablist").first.get_by_role("tab").all_inner_texts()
-    assert tabs == ["Translate", "Classify text", "Classify images"]
+    assert tabs == ["Translate", "Classify text", "Classify images", "Write"]
 
     source_box(gallery).fill("A dog runs.")
     press(gallery, "Translate")
@@ -145,9 +145,10 @@ def test_a_damaged_bundle_is_listed_with_its_error(gallery):
 
 
 def test_it_fits_a_narrow_screen(gallery):
-    gallery.set_viewport_size({"width": 360, "height": 740})
-    for tab in ("Translate", "Classify text", "Classify images"):
+    for tab in ("Translate", "Classify text", "Classify images", "Write"):
+        gallery.set_viewport_size({"width": 1100, "height": 800})
         open_tab(gallery, tab)
+        gallery.set_viewport_size({"width": 360, "height": 740})
         assert gallery.evaluate("document.documentElement.scrollWidth") <= 360
 
 

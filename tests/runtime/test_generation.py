@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
+import numpy as np
 import pytest
 
 import kzoo
 from kzoo.errors import KzooError
+from tests.bundles import ALPHABET, write_writer
 from tests.runtime.graphs import write_copier, write_language_model
 
 TEXTS = ["abcdefgh", "x", "the dog runs in the tree", "", "ümlauts"]
@@ -84,3 +87,48 @@ def test_no_drawing_with_beams(tmp_path):
     folder, _, _ = write_language_model(tmp_path / "lm")
     with pytest.raises(KzooError, match="num_beams is for a search"):
         kzoo.load(folder)("dog", num_beams=2, temperature=1.0)
+
+
+def test_a_stream_ends_with_what_a_call_gives_and_goes_on_beyond_the_model(tmp_path):
+    folder, _, _ = write_language_model(tmp_path / "lm")
+    generate = kzoo.load(folder)
+    for options in (
+        {},
+        {"temperature": 1.3, "seed": 5},
+        {"temperature": 0.7, "top_k": 4, "top_p": 0.9, "seed": 1},
+    ):
+        grown = list(generate.stream("the dog", max_new_tokens=6, **options))
+        assert generate("the dog", max_new_tokens=6, **options) == {"text": grown[-1]}
+        assert all(later.startswith(former) for former, later in itertools.pairwise(grown))
+    write = kzoo.load(write_writer(tmp_path / "alphabet"))
+    grown = list(write.stream("abc", max_new_tokens=75))
+    assert grown == [(3 * ALPHABET)[3 : 4 + place] for place in range(75)]
+    # Of a prompt that is longer than the model the end counts.
+    assert list(write.stream("z" + 9 * ALPHABET, max_new_tokens=4))[-1] == "abcd"
+    assert list(write.stream("", max_new_tokens=2)) == ["a", "ab"]
+
+
+def test_a_stream_refuses_what_a_call_does(tmp_path):
+    write = kzoo.load(write_writer(tmp_path / "alphabet"))
+    with pytest.raises(KzooError, match="stream takes one prompt"):
+        write.stream(["a", "b"])
+    with pytest.raises(KzooError, match="max_new_tokens is 0"):
+        write.stream("a", max_new_tokens=0)
+    with pytest.raises(KzooError, match="top_k and top_p are for drawing"):
+        write.stream("a", top_k=3)
+
+
+def test_a_text_is_as_probable_as_its_tokens_together(tmp_path):
+    write = kzoo.load(write_writer(tmp_path / "alphabet", max_length=16))
+    likely, unlikely, single = write.likelihoods([2 * ALPHABET, "abd" + "ä" * 2, "a"])
+    assert [part.tokens for part in likely] == [16, 16, 16, 3]
+    assert [part.characters for part in likely] == [16, 16, 16, 3]
+    assert sum(part.log_probability for part in likely) == pytest.approx(51 * np.log(0.9), rel=1e-5)
+    (part,) = unlikely
+    assert (part.tokens, part.characters, part.size) == (4, 4, 6)
+    assert part.log_probability < np.log(0.9 * 0.1) - 2 * 10
+    assert single == []
+    (text,) = write.likelihoods([2 * ALPHABET], batch_size=1)
+    assert text == likely
+    with pytest.raises(KzooError, match="list of inputs is empty"):
+        write.likelihoods([])

@@ -291,3 +291,26 @@ def test_a_long_pair_is_cut_in_good_time(bpe):
     encoding = bpe.encode([("a dog " * 20_000, "two birds " * 20_000)], max_length=8)
     assert encoding.input_ids.shape == (1, 8)
     assert time.perf_counter() - start < 5  # pieces of both, paired each with each, would be 10**8
+
+
+def test_characters_are_tokens_and_rare_ones_unknown():
+    tokenizer = Tokenizer.train(["aab\n", "ab  c"], kind="characters", vocab_size=8, marks="none")
+    assert set(tokenizer.vocabulary) == {"<pad>", "<s>", "</s>", "<unk>", "\n", " ", "a", "b"}
+    text = " ab\n\nba "
+    encoding = tokenizer.encode([text], max_length=50, offsets=True)
+    assert encoding.input_ids.shape == (1, len(text))
+    assert tokenizer.decode(encoding.input_ids[0]) == text
+    assert encoding.offsets[0].tolist() == [[place, place + 1] for place in range(len(text))]
+    assert tokenizer.encode(["c"], max_length=5).input_ids.tolist() == [[tokenizer.token_id("<unk>")]]
+    again = pickle.loads(pickle.dumps(tokenizer))
+    assert again.decode(again.encode([text], max_length=50).input_ids[0]) == text
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "characters"])
+def test_texts_are_marked_where_they_are_asked_to_be(kind):
+    for marks, around in (("end", ([], [2])), ("both", ([1], [2])), ("none", ([], []))):
+        tokenizer = Tokenizer.train(TEXTS, kind=kind, vocab_size=300, marks=marks)
+        bare = tokenizer.encode(["The dog"], max_length=20, special_tokens=False).input_ids[0].tolist()
+        assert (
+            tokenizer.encode(["The dog"], max_length=20).input_ids[0].tolist() == around[0] + bare + around[1]
+        )
