@@ -3,6 +3,9 @@
 Random weights, so that every row writes as many tokens as it may. Each line compares the step function that serves
 with a plain one over the same graph, which ranks the whole vocabulary in numpy, reorders the cache there, and repeats
 for each beam what its sentence was encoded to. The two run in turn in one process; ratios are medians of pairs.
+
+`--stream` writes token by token instead, one text at a time, beside transformers' `generate` with its cache: the same
+weights and prompt on torch, greedily, which has to find the same tokens.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ from kzoo.runtime.caches import as_past, empty_cache, vocab_size
 from kzoo.runtime.session import Session, open_session
 from kzoo.search import CachedStep, Step, beam_search, greedy
 from kzoo.text import Tokenizer
+
+_PROMPT = "a dog runs"
 
 
 class PlainStep:
@@ -116,18 +121,64 @@ def compare(name: str, make: Callable[[bool], Step], batch: int, beams: int, ste
     )
 
 
+def stream(name: str, folder: Path, threads: int, tokens: int, rounds: int) -> None:
+    """Print how fast a text grows in ONNX Runtime and in transformers, and the ratio.
+
+    Raises:
+        SystemExit: the two write different tokens.
+    """
+    import torch
+    import transformers
+
+    torch.set_num_threads(threads)
+    transformers.logging.set_verbosity_error()
+    write = kzoo.load(folder / "bundle", "cpu", threads)
+    peer = transformers.AutoModelForCausalLM.from_pretrained(folder / "checkpoint").eval()
+    ids = torch.tensor(write.reader.tokenizer.encode([_PROMPT], max_length=64).input_ids.astype(np.int64))
+    limits = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False, "use_cache": True}
+    written: dict[str, str] = {}
+
+    def seconds(ours: bool) -> float:
+        started = time.perf_counter()
+        if ours:
+            written["kzoo"] = list(write.stream(_PROMPT, max_new_tokens=tokens))[-1]
+        else:
+            with torch.inference_mode():
+                found = peer.generate(ids, attention_mask=torch.ones_like(ids), pad_token_id=0, **limits)
+            written["transformers"] = write.reader.tokenizer.decode(found[0, ids.shape[1] :].numpy())
+        return time.perf_counter() - started
+
+    pairs = [(seconds(True), seconds(False)) for _ in range(rounds + 1)][1:]
+    if len({*written.values()}) > 1:
+        raise SystemExit(f"{name}: the two write different texts: {written}")
+    ours, others = (statistics.median(column) for column in zip(*pairs, strict=True))
+    ratio = statistics.median(other / one for one, other in pairs)
+    print(
+        f"{name}, {tokens} tokens, batch 1: {tokens / ours:,.0f} tokens/s; transformers "
+        f"{transformers.__version__} {tokens / others:,.0f} tokens/s; ratio {ratio:.2f}"
+    )
+
+
 def main() -> None:
     """Export the models, and print a line for each way of decoding."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--models", default="transformer_tiny,transformer_base,llama_micro")
+    parser.add_argument("--stream", action="store_true", help="token by token, beside transformers")
+    parser.add_argument("--tokens", type=int, default=128, help="how many, with --stream")
     arguments = parser.parse_args()
     tokenizer = Tokenizer.train(["a dog runs in the park"] * 9, kind="bpe", vocab_size=300)
     with tempfile.TemporaryDirectory() as directory:
         for name in arguments.models.split(","):
             model = kzoo.models.create_model(name, tokenizer=tokenizer)
             folder = Path(directory, name)
+            if arguments.stream:
+                tokenizer.end_id = None
+                model.export(folder / "bundle")
+                model.save_pretrained(folder / "checkpoint")
+                stream(name, folder, arguments.threads, arguments.tokens, arguments.rounds)
+                continue
             model.export(folder)
             for batch, beams in ((1, 1), (1, 4), (32, 1), (32, 4)):
                 make = (
