@@ -27,7 +27,7 @@ from engines import Turns, Worker, run_once, working, write_case
 
 from kzoo.data import locate, read_table
 
-BATCH_SIZES = (1, 8, 32, 128)
+BATCH_SIZES = (8, 32, 128)
 PEER = "classify_with_optimum"
 LABELS = {"0": "negative", "1": "positive"}
 
@@ -73,7 +73,7 @@ class Bench:
     def fastest(self, name: str) -> int:
         """Return the batch size that an engine is fastest with."""
         with working({str(size): self.start(name, size) for size in BATCH_SIZES}) as workers:
-            turns = Turns(workers, 3)
+            turns = Turns(workers, 2)
         return min(BATCH_SIZES, key=lambda size: statistics.median(turns.total(str(size))))
 
     def measure(self) -> tuple[dict[str, int], Turns, dict[str, str]]:
