@@ -13,9 +13,11 @@ from kzoo.errors import MissingDependencyError
 if TYPE_CHECKING:
     from kzoo.apps.gallery import build_gallery, gallery_app, launch
     from kzoo.apps.service import create_app, serve
+    from kzoo.apps.serving.limits import Limits
     from kzoo.apps.shelf import find_bundles
 
 _HOMES = {
+    "Limits": "serving.limits",
     "build_gallery": "gallery",
     "create_app": "service",
     "find_bundles": "shelf",
@@ -23,9 +25,15 @@ _HOMES = {
     "launch": "gallery",
     "serve": "service",
 }
-_EXTRAS = {"fastapi": "serve", "uvicorn": "serve", "gradio": "apps"}
+_EXTRAS = {
+    "fastapi": "serve",
+    "orjson": "serve",
+    "prometheus_client": "serve",
+    "uvicorn": "serve",
+    "gradio": "apps",
+}
 
-__all__ = ["build_gallery", "create_app", "find_bundles", "gallery_app", "launch", "serve"]
+__all__ = ["Limits", "build_gallery", "create_app", "find_bundles", "gallery_app", "launch", "serve"]
 
 
 def __getattr__(name: str) -> Any:

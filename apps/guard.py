@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -37,18 +38,28 @@ _PAGE_HEADERS = {
 
 
 class BodyLimit:
-    """Answers 413 to a request whose body is larger than `max_bytes`, however its size was declared."""
+    """Answers 413 to a request whose body is larger than `max_bytes`, however its size was declared.
 
-    def __init__(self, app: ASGIApp, max_bytes: int):
+    One whose body is not there after `timeout` seconds gets 408; None waits for any time.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout: float | None = None):
         self._app = app
         self._max_bytes = max_bytes
+        self._timeout = timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or pass on one request, as ASGI has it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = await _read_body(scope, receive, self._max_bytes)
+        try:
+            async with asyncio.timeout(self._timeout):
+                body = await _read_body(scope, receive, self._max_bytes)
+        except TimeoutError:
+            message = f"The request did not come in within {self._timeout:g} s."
+            await JSONResponse({"error": message}, 408, headers={"connection": "close"})(scope, receive, send)
+            return
         if body is None:
             await _too_large(self._max_bytes)(scope, receive, send)
         else:

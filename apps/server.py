@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
+import math
 import socket
 import threading
 import time
 import webbrowser
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -19,8 +22,9 @@ from kzoo.errors import KzooError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-_GRACE_SECONDS = 2  # pages hold a connection open for as long as they are shown
+_GRACE_SECONDS = 2.0  # pages hold a connection open for as long as they are shown
 _MAX_CONNECTIONS = 200
+_PARTING_SECONDS = 0.3
 
 
 class Server:
@@ -31,12 +35,25 @@ class Server:
         host: address to listen on.
         port: port to listen on, or 0 for any free one.
         open_browser: open the address in the user's browser once the server answers.
+        max_connections: more at once get status 503.
+        grace: seconds that requests have to end in when the server stops.
+        on_stop: called when the server is told to stop, a moment before it takes no more connections.
 
     Raises:
         KzooError: if the port is taken or the address is not this machine's.
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int, *, open_browser: bool = False):
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        *,
+        open_browser: bool = False,
+        max_connections: int = _MAX_CONNECTIONS,
+        grace: float = _GRACE_SECONDS,
+        on_stop: Callable[[], None] | None = None,
+    ):
         self._socket = _listen(host, port)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}/"
@@ -44,10 +61,11 @@ class Server:
             app,
             log_level="warning",
             server_header=False,
-            limit_concurrency=_MAX_CONNECTIONS,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
+            limit_concurrency=max_connections,
+            timeout_graceful_shutdown=math.ceil(grace),
+            backlog=max_connections,
         )
-        self._server = _Announced(config, self.url, open_browser)
+        self._server = _Announced(config, self.url, open_browser, on_stop)
         self._thread: threading.Thread | None = None
 
     def run(self) -> None:
@@ -82,12 +100,15 @@ class Server:
 
 
 class _Announced(uvicorn.Server):
-    """Says where it is once it answers."""
+    """Says where it is once it answers, and to the application that it will stop."""
 
-    def __init__(self, config: uvicorn.Config, url: str, open_browser: bool):
+    def __init__(
+        self, config: uvicorn.Config, url: str, open_browser: bool, on_stop: Callable[[], None] | None
+    ):
         super().__init__(config)
         self._url = url
         self._open_browser = open_browser
+        self._on_stop = on_stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -95,6 +116,14 @@ class _Announced(uvicorn.Server):
             Console(stderr=True).print(f"Serving at {self._url}", highlight=False)
             if self._open_browser:
                 threading.Thread(target=webbrowser.open, args=(self._url,), daemon=True).start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._on_stop is not None:
+            self._on_stop()
+            # A connection that is closed while its client is about to ask loses a request. Those that ask now are
+            # answered and told to go elsewhere.
+            await asyncio.sleep(_PARTING_SECONDS)
+        await super().shutdown(sockets)
 
 
 def _listen(host: str, port: int) -> socket.socket:

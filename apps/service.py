@@ -1,156 +1,135 @@
-"""A small HTTP service over bundles, with the gallery on the same port."""
+"""An HTTP service over bundles, with the gallery on the same port."""
 
 from __future__ import annotations
 
-import base64
-import binascii
+import asyncio
 import contextlib
+import importlib.util
+import logging
 import os
-import time
+import sys
+import warnings
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import anyio
-import numpy as np
+import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from kzoo import __version__
-from kzoo.apps.guard import MAX_BYTES, BodyLimit
+from kzoo.apps.guard import BodyLimit
 from kzoo.apps.server import Server
+from kzoo.apps.serving.front import LOG, LOOPBACK, Front, Guard
+from kzoo.apps.serving.limits import Limits
+from kzoo.apps.serving.pages import LatePages
+from kzoo.apps.serving.routes_state import state_routes
+from kzoo.apps.serving.routes_tasks import task_routes
+from kzoo.apps.serving.routes_vectors import vector_routes
+from kzoo.apps.serving.scheduler import ClosedError, ExpiredError, FullError
+from kzoo.apps.serving.schemas import Problem
+from kzoo.apps.serving.service import Service, UnknownModelError
 from kzoo.apps.shelf import find_bundles, open_bundles
-from kzoo.errors import KzooError, did_you_mean
+from kzoo.errors import BundleError, KzooError, MissingDependencyError
+from kzoo.runtime import TruncationWarning
 
 if TYPE_CHECKING:
     from kzoo.runtime import Pipeline
 
-MAX_ITEMS = 64
-_MAX_RUNNING = 4
-_RANKED = frozenset({"classification", "image_classification", "multilabel"})
-
-
-class PredictRequest(BaseModel):
-    """What `POST /predict/NAME` takes: texts, pairs of texts, or base64 image files."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    inputs: list[str | tuple[str, str]] = Field(min_length=1)
-    top_k: int | None = Field(default=None, ge=1)
-
-
-class PredictResponse(BaseModel):
-    """What it gives back: a result for each input, in order, and the seconds it took."""
-
-    model: str
-    task: str
-    results: list[Any]
-    seconds: float
-
-
-class ModelEntry(BaseModel):
-    """One model that the service answers for."""
-
-    id: str
-    object: str = "model"
-    task: str
-
-
-class ModelList(BaseModel):
-    """All models that the service answers for."""
-
-    object: str = "list"
-    data: list[ModelEntry]
-
-
-class Health(BaseModel):
-    """Whether the service runs, and how many bundles it could and could not open."""
-
-    status: str = "ok"
-    models: int
-    failed: list[str]
-
-
-class UnknownModelError(KzooError):
-    """A request for a model that is not served."""
+_GRACE = 5.0  # seconds beyond the deadline, to send what was computed
+_PROBLEMS = {
+    404: "No such model",
+    413: "Too large",
+    422: "Wrong input",
+    429: "Too much waits already; Retry-After says when to ask again",
+    503: "The server is stopping",
+    504: "The deadline was over",
+}
 
 
 def create_app(
     bundles: Sequence[str | os.PathLike[str] | Pipeline],
     *,
     gallery: bool = True,
-    max_bytes: int = MAX_BYTES,
-    max_items: int = MAX_ITEMS,
+    limits: Limits | None = None,
+    api_key: str | None = None,
+    allowed_hosts: Sequence[str] | None = None,
+    cors_origins: Sequence[str] = (),
+    access_log: bool = True,
     example_images: Sequence[str | os.PathLike[str]] = (),
 ) -> FastAPI:
-    """Make the service: `GET /health`, `GET /v1/models`, `POST /predict/NAME`, and the gallery at `/`.
+    """Make the service: an API that `/openapi.json` describes, and the gallery at `/`.
 
-    A bundle that cannot be opened is named by `/health` and, with the reason, on the gallery.
+    A bundle that cannot be opened is named by `/health` and `/ready` and, with the reason, on the gallery. The
+    application's `state.service` says how it does; the gallery comes a few seconds after the API.
 
     Args:
         bundles: paths, or pipelines that are loaded already.
-        gallery: serve the pages too; needs Gradio.
-        max_bytes: larger requests get status 413.
-        max_items: requests with more inputs get status 422.
+        gallery: serve the pages too; needs Gradio. With a key there are none, as a browser has none.
+        limits: what bounds requests.
+        api_key: what requests must bring as `Authorization: Bearer KEY`, but for `/health` and `/ready`.
+        allowed_hosts: names that requests may call the server by; any if None.
+        cors_origins: web pages elsewhere that may ask, such as `"https://example.org"`; none by default.
+        access_log: log a line for each request, without its texts, to the logger `kzoo.service`.
         example_images: image files to offer on the gallery's page for images.
 
     Raises:
         MissingDependencyError: if the gallery is wanted and Gradio is not installed.
+        KzooError: if a limit makes no sense.
 
     Example:
-        >>> [route.path for route in create_app([], gallery=False).routes][-3:]
-        ['/health', '/v1/models', '/predict/{name}']
+        >>> sorted(create_app([], gallery=False).openapi()["paths"])[:4]
+        ['/classify', '/classify/images', '/encode', '/generate']
     """
+    limits = limits or Limits()
     shelf = open_bundles(bundles)
-    pages = None
-    if gallery:
+    service = Service(shelf, limits)
+    gallery = gallery and api_key is None
+    if gallery and importlib.util.find_spec("gradio") is None:
+        raise MissingDependencyError(
+            "The pages need gradio, which is not installed: pip install 'kzoo[apps]'"
+        )
+
+    def make_pages() -> FastAPI:
         from kzoo.apps import gallery_app
 
-        pages = gallery_app(shelf, example_images=example_images, max_bytes=max_bytes)
+        return gallery_app(shelf, example_images=example_images, max_bytes=limits.max_bytes)
+
+    pages = LatePages(service, make_pages) if gallery else None
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with contextlib.AsyncExitStack() as stack:
-            if pages is not None:
-                await stack.enter_async_context(pages.router.lifespan_context(pages))
+        for bundle in service.bundles.values():
+            bundle.start()
+        checks = asyncio.create_task(_check_all(service))
+        async with pages.running() if pages is not None else contextlib.nullcontext():
             yield
+        checks.cancel()
+        for bundle in service.bundles.values():
+            await anyio.to_thread.run_sync(bundle.close)
 
     # The documentation pages of FastAPI load scripts from other hosts; /openapi.json stays.
-    app = FastAPI(title="kzoo", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(BodyLimit, max_bytes=max_bytes)
-    app.add_exception_handler(HTTPException, _say_status)
-    app.add_exception_handler(RequestValidationError, _refuse_fields)
-    app.add_exception_handler(UnknownModelError, _refuse_model)
-    app.add_exception_handler(KzooError, _refuse_input)
-    app.add_exception_handler(Exception, _hide_bug)
-    # More at once would only share the same cores.
-    running = anyio.CapacityLimiter(_MAX_RUNNING)
-
-    @app.get("/health")
-    def health() -> Health:
-        return Health(models=len(shelf.pipelines), failed=sorted(shelf.failures))
-
-    @app.get("/v1/models")
-    def models() -> ModelList:
-        entries = [ModelEntry(id=name, task=pipeline.task) for name, pipeline in shelf.pipelines.items()]
-        return ModelList(data=entries)
-
-    @app.post("/predict/{name}")
-    async def predict(name: str, request: PredictRequest) -> PredictResponse:
-        pipeline = shelf.pipelines.get(name)
-        if pipeline is None:
-            raise UnknownModelError(f"No model '{name}' here.{did_you_mean(name, shelf.pipelines)}")
-        if len(request.inputs) > max_items:
-            raise KzooError(
-                f"inputs has {len(request.inputs)} items; this server takes {max_items} at a time."
-            )
-        start = time.perf_counter()
-        results = await anyio.to_thread.run_sync(_predict, pipeline, request, limiter=running)
-        seconds = time.perf_counter() - start
-        return PredictResponse(model=name, task=pipeline.task, results=results, seconds=seconds)
-
+    app = FastAPI(
+        title="kzoo",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses={code: {"model": Problem, "description": said} for code, said in _PROBLEMS.items()},
+    )
+    app.state.service, app.state.pages = service, pages
+    app.add_middleware(BodyLimit, max_bytes=limits.max_bytes, timeout=limits.read_timeout)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["*"], allow_headers=["*"]
+        )
+    app.add_middleware(Guard, key=api_key, hosts=allowed_hosts)
+    app.add_middleware(Front, service=service, log=access_log)
+    _add_refusals(app)
+    for routes in (state_routes, vector_routes, task_routes):
+        app.include_router(routes(service))
     if pages is not None:
         app.mount("/", pages)
     return app
@@ -162,95 +141,114 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     gallery: bool = True,
-    max_bytes: int = MAX_BYTES,
-    max_items: int = MAX_ITEMS,
+    limits: Limits | None = None,
+    api_key: str | None = None,
+    allowed_hosts: Sequence[str] = (),
+    cors_origins: Sequence[str] = (),
+    access_log: bool = False,
     block: bool = True,
 ) -> Server:
     """Run the service of `create_app` on a port.
+
+    When it is told to stop (SIGTERM, Ctrl+C), it answers what it has accepted first.
 
     Args:
         bundles: paths or pipelines; without it, those that `find_bundles` finds.
         host: address to listen on; the default can be reached from this machine only.
         port: port to listen on, or 0 for any free one.
         gallery: serve the pages too; needs Gradio.
-        max_bytes: larger requests get status 413.
-        max_items: requests with more inputs get status 422.
+        limits: what bounds requests.
+        api_key: see `create_app`.
+        allowed_hosts: names besides the machine's own that requests may call the server by. Where it listens on
+            loopback others are refused; elsewhere any will do unless some are given.
+        cors_origins: see `create_app`.
+        access_log: log requests to standard error, without their texts.
         block: serve until Ctrl+C; if false, return at once and serve until the result's `close()`.
 
     Returns:
         The server; its `url` is the service's address.
 
     Raises:
-        KzooError: if the port is taken.
+        KzooError: if the port is taken, or a limit makes no sense.
         MissingDependencyError: if the gallery is wanted and Gradio is not installed.
     """
-    found = find_bundles() if bundles is None else bundles
-    app = create_app(found, gallery=gallery, max_bytes=max_bytes, max_items=max_items)
-    server = Server(app, host, port)
+    limits = limits or Limits()
+    local = host in LOOPBACK
+    app = create_app(
+        find_bundles() if bundles is None else bundles,
+        gallery=gallery,
+        limits=limits,
+        api_key=api_key,
+        allowed_hosts=[*LOOPBACK, host, *allowed_hosts] if local or allowed_hosts else None,
+        cors_origins=cors_origins,
+        access_log=access_log,
+    )
+    # Each answer says which of its texts were cut.
+    warnings.filterwarnings("ignore", category=TruncationWarning)
+    _log_to_stderr()
+    server = Server(
+        app,
+        host,
+        port,
+        max_connections=limits.max_connections,
+        grace=limits.deadline + _GRACE,
+        on_stop=lambda: stop(app),
+    )
     if block:
         server.run()
         return server
     return server.start()
 
 
-def _predict(pipeline: Pipeline, request: PredictRequest) -> list[Any]:
-    # A string must never reach a pipeline for images as it is: there it would be a path on this machine.
-    images = pipeline.manifest.text is None
-    inputs = _decode_images(request.inputs) if images else request.inputs
-    options: dict[str, Any] = {}
-    if request.top_k is not None:
-        if pipeline.task not in _RANKED:
-            raise KzooError(f"top_k has no meaning for '{pipeline.name}', whose task is {pipeline.task}.")
-        options["top_k"] = request.top_k
-    return [_plain(result) for result in pipeline(inputs, **options)]
+def stop(app: FastAPI) -> None:
+    """Have a service of `create_app` tell its clients to go, and end what its pages hold open."""
+    app.state.service.stopping = True
+    if app.state.pages is not None:
+        app.state.pages.stop()
 
 
-def _decode_images(inputs: Sequence[str | tuple[str, str]]) -> list[bytes]:
-    images = []
-    for index, item in enumerate(inputs):
-        try:
-            if not isinstance(item, str):
-                raise ValueError("a pair")
-            images.append(base64.b64decode(item, validate=True))
-        except (ValueError, binascii.Error):
-            raise KzooError(
-                f"Input {index} is not base64; send the bytes of an image file as base64."
-            ) from None
-    return images
+async def _check_all(service: Service) -> None:
+    for bundle in service.bundles.values():
+        await anyio.to_thread.run_sync(bundle.check)
 
 
-def _plain(value: Any) -> Any:
-    """Turn arrays and numpy numbers into what JSON has."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return value
+def _log_to_stderr() -> None:
+    if not LOG.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        LOG.addHandler(handler)
+        LOG.setLevel(logging.INFO)
+        LOG.propagate = False
 
 
-async def _say_status(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+def _add_refusals(app: FastAPI) -> None:
+    statuses = {UnknownModelError: 404, FullError: 429, ClosedError: 503, ExpiredError: 504, KzooError: 422}
 
+    async def refuse(request: Request, error: Exception) -> JSONResponse:
+        status = next(status for kind, status in statuses.items() if isinstance(error, kind))
+        headers = {}
+        if status in (429, 503):
+            headers["retry-after"] = str(getattr(error, "retry_after", 1))
+        return JSONResponse({"error": str(error)}, status, headers=headers)
 
-async def _refuse_fields(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    problems = [
-        f"{'.'.join(str(part) for part in problem['loc'][1:]) or 'body'}: {problem['msg']}"
-        for problem in error.errors()
-    ]
-    return JSONResponse({"error": "; ".join(problems)}, 422)
+    async def refuse_fields(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        problems = [
+            f"{'.'.join(str(part) for part in problem['loc'][1:]) or 'body'}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        return JSONResponse({"error": "; ".join(problems)}, 422)
 
+    async def say_status(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
 
-async def _refuse_model(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"error": str(error)}, 404)
+    async def pass_on(request: Request, error: Exception) -> JSONResponse:
+        raise error
 
-
-async def _refuse_input(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"error": str(error)}, 422)
-
-
-async def _hide_bug(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"error": "The server failed on this request; its log says why."}, 500)
+    app.add_exception_handler(HTTPException, say_status)
+    app.add_exception_handler(RequestValidationError, refuse_fields)
+    for kind in statuses:
+        app.add_exception_handler(kind, refuse)
+    # Not the client's doing.
+    app.add_exception_handler(BundleError, pass_on)

@@ -17,6 +17,7 @@ from kzoo.commands.explanation import explain
 from kzoo.commands.loading import import_models
 from kzoo.commands.prediction import predict
 from kzoo.commands.scoring import compare, evaluate
+from kzoo.commands.serving import serve
 from kzoo.commands.terminal import AsJson, BundlePath, Device, console, errors, print_json
 from kzoo.errors import KzooError
 
@@ -275,25 +276,8 @@ def graph(
     typer.echo("\n\n".join(contents.draw(role) for role, contents in graphs.items()))
 
 
-for command in (predict, explain, evaluate, compare):
+for command in (predict, explain, evaluate, compare, serve):
     app.command()(command)
-
-
-@app.command()
-def serve(
-    bundles: Annotated[
-        list[pathlib.Path] | None, typer.Argument(help="Bundles, or folders that hold some.")
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")
-    ] = 8000,
-    gallery: Annotated[bool, typer.Option(help="Show the pages beside the API.")] = True,
-) -> None:
-    """Serve bundles over HTTP, with their pages."""
-    from kzoo import apps
-
-    apps.serve(apps.find_bundles(bundles), host=host, port=port, gallery=gallery and _has_gradio())
 
 
 @app.command()
@@ -336,12 +320,6 @@ def _attach(model: Any, tokenizer: pathlib.Path | None, labels: str | None) -> N
     if labels is not None:
         file = pathlib.Path(labels)
         model.labels = _read_lines(file) if file.is_file() else [part.strip() for part in labels.split(",")]
-
-
-def _has_gradio() -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec("gradio") is not None
 
 
 def _read_lines(path: pathlib.Path) -> list[str]:

@@ -169,10 +169,7 @@ class Scheduler:
                     self._waiting.drop(ticket)
                 pause = self._pause(now)
                 if not late and pause <= 0:
-                    batch = self._waiting.take() if self._waiting.items else []
-                    for item in batch:
-                        item.ticket.queued = now - item.ticket.arrived
-                    return batch
+                    return self._waiting.take() if self._waiting.items else []
                 if not late:
                     self._changed.wait(None if pause == math.inf else pause)
             for ticket in late:
@@ -217,6 +214,7 @@ class Scheduler:
             self._speed += (speed - self._speed) * (_SMOOTHING if self._speed else 1.0)
             for ticket in tickets:
                 ticket.computed += self._took
+                ticket.queued = self._ended - ticket.arrived - ticket.computed
             for item, result in zip(batch, results, strict=True):
                 item.ticket.results[item.place] = result
                 item.ticket.missing -= 1

@@ -43,7 +43,7 @@ class Ticket:
         deadline: when it is of no use any more, on that clock.
         waiting: how many of its items wait.
         missing: how many of its items have no result.
-        queued: seconds until its last item began to run.
+        queued: seconds in which none of its items ran.
         computed: seconds of the batches that its items ran in.
     """
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -56,14 +57,25 @@ def bundle_paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def service_url(bundle_paths: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a running service with the gallery; takes 64 inputs and a million bytes."""
     require("gradio")
-    from kzoo.apps import create_app
+    from kzoo.apps import Limits, create_app
     from kzoo.apps.server import Server
+    from kzoo.apps.service import stop
 
     example = tmp_path_factory.mktemp("examples") / "dark.png"
     example.write_bytes(png(20))
-    app = create_app(bundle_paths, max_bytes=1_000_000, max_items=64, example_images=[example])
-    with Server(app, "127.0.0.1", 0).start() as server:
+    limits = Limits(max_bytes=1_000_000, max_items=64)
+    app = create_app(bundle_paths, limits=limits, example_images=[example])
+    with Server(app, "127.0.0.1", 0, on_stop=lambda: stop(app)).start() as server:
+        wait_until(lambda: app.state.service.pages)
         yield server.url
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until something is so, and fail if it takes too long."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="session")

@@ -64,8 +64,10 @@ def test_the_programs_load_no_training_framework():
     require("gradio")
     code = f"""
 import sys
-from kzoo.apps import create_app
+from kzoo.apps import create_app, gallery_app
+from kzoo.apps.shelf import open_bundles
 create_app([])
+gallery_app(open_bundles([]))
 print([name for name in {FRAMEWORKS} if name in sys.modules])
 """
     assert run(code) == "[]"

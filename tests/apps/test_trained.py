@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.apps.conftest import wait_until
 from tests.apps.test_gallery import (
     ARTIFACTS,
     labels,
@@ -97,7 +98,9 @@ def trained(
         patch.setenv("KZOO_RUNS", str(folder / "runs"))
         bundles = [run(folder / name).bundle for name in recipes]
         bundles.append(run(DIGITS, overrides=["training.epochs=20"]).bundle)
-    with Server(create_app(bundles), "127.0.0.1", 0).start() as server:
+    app = create_app(bundles)
+    with Server(app, "127.0.0.1", 0).start() as server:
+        wait_until(lambda: app.state.service.pages)
         yield server.url, bundles
 
 
