@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Any
 from kzoo.errors import KzooError
 
 if TYPE_CHECKING:
-    from kzoo import apps, data, explanation, export, layers, models, recipes, runtime, text, training, vision
+    from kzoo import (
+        apps,
+        client,
+        data,
+        explanation,
+        export,
+        layers,
+        models,
+        recipes,
+        runtime,
+        text,
+        training,
+        vision,
+    )
     from kzoo.runtime import load
 
 __version__ = "0.1.0"
@@ -19,6 +32,7 @@ __version__ = "0.1.0"
 _MODULES = frozenset(
     {
         "apps",
+        "client",
         "data",
         "explanation",
         "export",
@@ -36,6 +50,7 @@ __all__ = [
     "KzooError",
     "__version__",
     "apps",
+    "client",
     "data",
     "explanation",
     "export",
