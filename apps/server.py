@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _GRACE_SECONDS = 2.0  # pages hold a connection open for as long as they are shown
 _MAX_CONNECTIONS = 200
 _PARTING_SECONDS = 0.3
+# A connection that is closed for being idle just when its client asks again loses a request: long after it has.
+_IDLE_SECONDS = 60
 
 
 class Server:
@@ -62,6 +64,7 @@ class Server:
             log_level="warning",
             server_header=False,
             limit_concurrency=max_connections,
+            timeout_keep_alive=_IDLE_SECONDS,
             timeout_graceful_shutdown=math.ceil(grace),
             backlog=max_connections,
         )

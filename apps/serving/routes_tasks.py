@@ -49,7 +49,7 @@ def task_routes(service: Service) -> APIRouter:
         bundle = service.find(asked.model, None)
         reading = bundle.reading
         texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
-        prepared = await service.read(bundle, reading.texts, texts)
+        prepared = await service.read(request, bundle, reading.texts, texts)
         service.note(request.scope[NOTE], bundle, prepared)
         encoding = reading.tokenizer.encode(texts, max_length=reading.max_length)
         ids = [row[:size].tolist() for row, size in zip(encoding.input_ids, prepared.sizes, strict=True)]
@@ -70,7 +70,7 @@ def task_routes(service: Service) -> APIRouter:
             if bundle.pipeline.task not in _RANKED:
                 raise KzooError(f"top_k has no meaning for '{name}', whose task is {bundle.pipeline.task}.")
             options["top_k"] = asked.top_k
-        prepared = await _read(service, bundle, asked.inputs)
+        prepared = await _read(service, request, bundle, asked.inputs)
         return _results(bundle, prepared, await service.ask(request, bundle, prepared, options))
 
     return router
@@ -91,7 +91,7 @@ def _add_labels(router: APIRouter, service: Service) -> None:
     async def classify(asked: ClassifyRequest, request: Request) -> Json:
         """Say which labels texts or images have."""
         bundle = service.find(asked.model, _LABELS)
-        prepared = await _read(service, bundle, asked.inputs)
+        prepared = await _read(service, request, bundle, asked.inputs)
         options = {"top_k": asked.top_k, "threshold": asked.threshold}
         return await classify_with(request, bundle, prepared, options)
 
@@ -105,7 +105,7 @@ def _add_labels(router: APIRouter, service: Service) -> None:
         """Say which labels images have that come as files of a form."""
         bundle = service.find(model, ("image_classification", "multilabel"))
         contents = [await file.read() for file in files]
-        prepared = await service.read(bundle, bundle.reading.images, contents)
+        prepared = await service.read(request, bundle, bundle.reading.images, contents)
         return await classify_with(request, bundle, prepared, {"top_k": top_k})
 
 
@@ -114,7 +114,7 @@ def _add_writing(router: APIRouter, service: Service) -> None:
     async def translate(asked: TranslateRequest, request: Request) -> Response:
         """Translate texts."""
         bundle = service.find(asked.model, _TRANSLATORS)
-        prepared = await _read(service, bundle, asked.inputs)
+        prepared = await _read(service, request, bundle, asked.inputs)
         options = asked.model_dump(exclude={"inputs", "model", "stream"})
         if asked.stream:
             return _stream(service, request, bundle, prepared, options)
@@ -125,7 +125,9 @@ def _add_writing(router: APIRouter, service: Service) -> None:
     async def generate(asked: GenerateRequest, request: Request) -> Response:
         """Go on with texts."""
         bundle = service.find(asked.model, _WRITERS)
-        prepared = _cut_prompts(bundle, await _read(service, bundle, asked.inputs), asked.max_new_tokens)
+        prepared = _cut_prompts(
+            bundle, await _read(service, request, bundle, asked.inputs), asked.max_new_tokens
+        )
         options = asked.model_dump(exclude={"inputs", "model", "stream"})
         if asked.seed is not None and len(prepared.values) > 1:
             raise KzooError(
@@ -162,12 +164,14 @@ def _cut_prompts(bundle: ServedBundle, prepared: Prepared, max_new_tokens: int |
     return Prepared(prepared.values, prepared.sizes, truncated)
 
 
-async def _read(service: Service, bundle: ServedBundle, given: str | Sequence[Any]) -> Prepared:
+async def _read(
+    service: Service, request: Request, bundle: ServedBundle, given: str | Sequence[Any]
+) -> Prepared:
     inputs = [given] if isinstance(given, str) else given
     # A string must never reach a pipeline for images as it is: there it would be a path on this machine.
     if bundle.reading.takes_images:
-        return await service.read(bundle, bundle.reading.images, _decoded(inputs))
-    return await service.read(bundle, bundle.reading.texts, inputs)
+        return await service.read(request, bundle, bundle.reading.images, _decoded(inputs))
+    return await service.read(request, bundle, bundle.reading.texts, inputs)
 
 
 def _decoded(inputs: Sequence[Any]) -> list[bytes]:

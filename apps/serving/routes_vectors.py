@@ -47,7 +47,7 @@ def vector_routes(service: Service) -> APIRouter:
     async def embeddings(asked: EmbeddingsRequest, request: Request) -> Json:
         """Embed texts or token ids, as OpenAI's API does."""
         bundle = service.find(asked.model, _VECTORS)
-        prepared = await _read_openai(service, bundle, asked.input)
+        prepared = await _read_openai(service, request, bundle, asked.input)
         vectors = _shortened(np.stack(await service.ask(request, bundle, prepared)), asked.dimensions)
         coded: list[Any] = list(vectors)
         if asked.encoding_format == "base64":
@@ -70,7 +70,7 @@ def vector_routes(service: Service) -> APIRouter:
                 f"'{bundle.name}' pools in its graph, in the way that its export said. Leave pooling out, or ask a "
                 "bundle whose task is features."
             )
-        prepared = await _read_encode(service, bundle, asked)
+        prepared = await _read_encode(service, request, bundle, asked)
         found = await service.ask(request, bundle, prepared)
         if features:
             found = [_pooled(each["last_hidden_state"], asked.pooling or "mean") for each in found]
@@ -82,7 +82,7 @@ def vector_routes(service: Service) -> APIRouter:
         """Say how alike the two texts of each pair are."""
         bundle = service.find(asked.model, _VECTORS)
         texts = [text for pair in asked.pairs for text in pair]
-        prepared = await service.read(bundle, bundle.reading.texts, texts)
+        prepared = await service.read(request, bundle, bundle.reading.texts, texts)
         vectors = np.stack(await service.ask(request, bundle, prepared))
         vectors = _unit(vectors.astype(np.float64))
         cut = prepared.truncated
@@ -125,24 +125,26 @@ def _add_status(router: APIRouter, service: Service) -> None:
         return {"status": 200, "identity": request.scope[NOTE].id, "client_ip": host}
 
 
-async def _read_openai(service: Service, bundle: ServedBundle, given: Any) -> Prepared:
+async def _read_openai(service: Service, request: Request, bundle: ServedBundle, given: Any) -> Prepared:
     reading = bundle.reading
     if isinstance(given, str):
-        return await service.read(bundle, reading.texts, [given])
+        return await service.read(request, bundle, reading.texts, [given])
     if given and isinstance(given[0], int):
-        return await service.read(bundle, reading.token_ids, [given])
+        return await service.read(request, bundle, reading.token_ids, [given])
     way = reading.token_ids if given and isinstance(given[0], list) else reading.texts
-    return await service.read(bundle, way, given)
+    return await service.read(request, bundle, way, given)
 
 
-async def _read_encode(service: Service, bundle: ServedBundle, asked: EncodeRequest) -> Prepared:
+async def _read_encode(
+    service: Service, request: Request, bundle: ServedBundle, asked: EncodeRequest
+) -> Prepared:
     tokenized = isinstance(asked.texts[0], list)
     if tokenized != asked.is_tokenized:
         raise KzooError("With is_tokenized texts are lists of tokens, and without it strings.")
     if tokenized:
-        return await service.read(bundle, bundle.reading.words, asked.texts)
+        return await service.read(request, bundle, bundle.reading.words, asked.texts)
     texts = [_parted(text, place) for place, text in enumerate(asked.texts) if isinstance(text, str)]
-    return await service.read(bundle, bundle.reading.texts, texts)
+    return await service.read(request, bundle, bundle.reading.texts, texts)
 
 
 def _parted(text: str, place: int) -> Text:

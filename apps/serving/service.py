@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import anyio.to_thread
 from fastapi import Request
 
@@ -18,6 +18,7 @@ from kzoo.apps.serving.metrics import Metrics
 from kzoo.apps.serving.reading import Prepared
 from kzoo.apps.serving.scheduler import ExpiredError, FullError
 from kzoo.errors import KzooError, did_you_mean
+from kzoo.runtime.lanes import cores
 
 if TYPE_CHECKING:
     from kzoo.apps.shelf import Shelf
@@ -76,8 +77,9 @@ class Service:
         }
         self.stopping = False
         self.pages: bool | None = None
-        self.requests = itertools.count()
         self._streams = 0
+        # More at once would only share the same cores.
+        self._readers = anyio.CapacityLimiter(cores())
 
     def find(self, name: str | None, tasks: Iterable[str] | None = None) -> ServedBundle:
         """Return the bundle that a request names, or the only one for its tasks if it names none.
@@ -106,17 +108,19 @@ class Service:
         return bundle
 
     async def read(
-        self, bundle: ServedBundle, way: Callable[[Any], Prepared], items: Sequence[Any]
+        self, request: Request, bundle: ServedBundle, way: Callable[[Any], Prepared], items: Sequence[Any]
     ) -> Prepared:
         """Read a request's items, in another thread if they are long.
 
         Args:
+            request: where they come from.
             bundle: whose they are.
             way: a method of its `reading`.
             items: texts, rows of token ids, or files.
 
         Raises:
             KzooError: there are none or too many, or one is wrong.
+            ExpiredError: the deadline was over first.
         """
         if not items:
             raise KzooError("There are no inputs; send at least one.")
@@ -126,7 +130,14 @@ class Service:
             )
         if way != bundle.reading.images and sum(map(_characters, items)) <= _READ_HERE:
             return way(items)
-        return await anyio.to_thread.run_sync(way, items)
+        left = request.scope[NOTE].arrived + self.limits.deadline - time.monotonic()
+        try:
+            async with asyncio.timeout(left):
+                return await anyio.to_thread.run_sync(
+                    way, items, abandon_on_cancel=True, limiter=self._readers
+                )
+        except TimeoutError:
+            raise self._too_late() from None
 
     async def ask(
         self,
@@ -172,7 +183,7 @@ class Service:
                 return answer.result()
             if gone.done():
                 raise GoneError("The client has gone.")
-            raise ExpiredError(f"This took longer than {self.limits.deadline:g} s. Send less at a time.")
+            raise self._too_late()
         finally:
             gone.cancel()
             ticket.future.cancel()
@@ -189,6 +200,9 @@ class Service:
         """Note what a request asks."""
         note.model, note.items, note.tokens = bundle.name, len(prepared.values), sum(prepared.sizes)
         self.metrics.asked(bundle.name, note.items, note.tokens)
+
+    def _too_late(self) -> ExpiredError:
+        return ExpiredError(f"This took longer than {self.limits.deadline:g} s. Send less at a time.")
 
     def begin_stream(self) -> None:
         """Take one of the places for answers that grow; `end_stream` gives it back.
