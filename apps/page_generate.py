@@ -67,11 +67,8 @@ def _build_settings() -> list[gr.components.Component]:
     top_p = gr.Slider(
         0.05, 1, value=1, step=0.05, label="Top-p", info="Draw among the fewest that have this probability"
     )
-    seed = gr.Number(
-        None,
-        label="Seed",
-        precision=0,
-        info="The same one writes the same text; another each time if empty",
+    seed = gr.Textbox(
+        label="Seed", max_lines=1, info="The same number writes the same text; another each time if empty"
     )
     return [tokens, temperature, top_k, top_p, seed]
 
@@ -79,7 +76,7 @@ def _build_settings() -> list[gr.components.Component]:
 def _writer(models: Mapping[str, TextGeneration]) -> Callable[..., Iterator[Any]]:
     """Return what answers the button: pictures of a growing text, and at its end how fast it grew."""
 
-    def write(name: str, prompt: str, *settings: float | None) -> Iterator[Any]:
+    def write(name: str, prompt: str, *settings: Any) -> Iterator[Any]:
         try:
             model, options = models[name], _options(*settings)
             grown = model.stream(_checked(prompt), **options)
@@ -104,12 +101,12 @@ def _options(
     temperature: float | None,
     top_k: float | None,
     top_p: float | None,
-    seed: float | None,
+    seed: str | None,
 ) -> dict[str, Any]:
     """Return the arguments of a stream that the widgets' values mean.
 
     Raises:
-        KzooError: there are too many tokens, or none.
+        KzooError: there are too many tokens, or none, or the seed is no number.
     """
     count = int(tokens or 0)
     if not 1 <= count <= MAX_TOKENS:
@@ -118,8 +115,15 @@ def _options(
     if options["temperature"]:
         options["top_k"] = int(top_k) if top_k else None
         options["top_p"] = float(top_p) if top_p and top_p < 1 else None
-        options["seed"] = int(seed) if seed is not None else None
+        options["seed"] = _checked_seed(seed or "")
     return options
+
+
+def _checked_seed(seed: str) -> int | None:
+    given = seed.strip()
+    if given and not (given.isascii() and given.isdecimal() and len(given) < 20):
+        raise KzooError(f"The seed is a whole number of up to 19 digits; '{given[:40]}' is none.")
+    return int(given) if given else None
 
 
 def _checked(prompt: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -33,7 +34,7 @@ def beginning(page):
     return page.get_by_label("Beginning", exact=True).locator("visible=true")
 
 
-def put(page, name: str, value: float) -> None:
+def put(page, name: str, value: float | str) -> None:
     """Set a slider, or the seed."""
     field = page.get_by_label("Seed") if name == "Seed" else page.get_by_label(f"number input for {name}")
     field.locator("visible=true").fill(str(value))
@@ -43,14 +44,17 @@ def put(page, name: str, value: float) -> None:
 def write(page, prompt: str) -> str:
     """Type a beginning, and return the text once all of it is there."""
     said = page.locator(".status").locator("visible=true")
-    before = said.all_inner_texts()
+    before = now = " ".join(said.all_inner_texts())
     beginning(page).fill(prompt)
     press(page, "Write")
-    while said.all_inner_texts() == before or "tokens a second" not in " ".join(said.all_inner_texts()):
+    while now == before or "tokens a second" not in now:
         page.wait_for_timeout(50)
-    # The browser draws the text and what is said of it one after the other.
-    page.wait_for_timeout(200)
-    return target_box(page).input_value()
+        now = " ".join(said.all_inner_texts())
+    # The browser draws the text and what is said of it one after the other; a token is a character.
+    tokens = int(re.findall(r"(\d+) tokens, ", now)[-1])
+    while len(written := target_box(page).input_value()) != len(prompt) + tokens:
+        page.wait_for_timeout(50)
+    return written
 
 
 def test_a_beginning_is_gone_on_with(gallery):
@@ -75,6 +79,8 @@ def test_a_seed_draws_the_same_again(gallery):
     assert first != (9 * ALPHABET)[: len(first)]
     beginning(gallery).fill("")
     assert write(gallery, "abc") == first
+    put(gallery, "Seed", "")
+    assert write(gallery, "abc") != first
     put(gallery, "Top-k", 1)
     assert write(gallery, "abc") == (9 * ALPHABET)[:203]
     put(gallery, "Top-k", 0)
@@ -105,6 +111,9 @@ def test_what_cannot_be_done_is_answered_with_why(gallery):
     beginning(gallery).fill("abc " * 3_000)
     press(gallery, "Write")
     shown(gallery, "The beginning has 12,000 characters; this page takes up to 10,000.")
+    put(gallery, "Seed", "seven")
+    press(gallery, "Write")
+    shown(gallery, "The seed is a whole number of up to 19 digits; 'seven' is none.")
 
 
 def test_an_example_is_gone_on_with_when_clicked(gallery):
