@@ -117,6 +117,7 @@ def test_what_cannot_be_done_is_answered_with_why(gallery):
 
 
 def test_an_example_is_gone_on_with_when_clicked(gallery):
+    put(gallery, "Temperature", 0)
     gallery.get_by_role("tabpanel").get_by_text("abc", exact=True).locator("visible=true").click()
     shown(gallery, "tokens a second")
     assert target_box(gallery).input_value().startswith("abcd")
