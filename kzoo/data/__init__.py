@@ -13,6 +13,7 @@ from kzoo.data.columns import FoundColumns, find_columns
 from kzoo.data.documents import DocumentBreak, read_documents, split_documents
 from kzoo.data.examples import Examples, class_names, folds, looks_like_ids, split, split_by_hash
 from kzoo.data.files import lines_of, read_text
+from kzoo.data.image_archives import TAR_SUFFIXES, ImageBytes, read_image_archive, read_image_table
 from kzoo.data.images import digits, read_image_folder, read_npz
 from kzoo.data.labels import NUMBER_TASKS, TableTask, label_items, names_of_numbers
 from kzoo.data.locations import locate
@@ -22,6 +23,7 @@ from kzoo.data.text_augmentation import TextAugmentation, augment_texts
 
 __all__ = [
     "NUMBER_TASKS",
+    "TAR_SUFFIXES",
     "Augmentation",
     "Cleaning",
     "CleaningReport",
@@ -30,6 +32,7 @@ __all__ = [
     "DuplicateReport",
     "Examples",
     "FoundColumns",
+    "ImageBytes",
     "Table",
     "TableFormat",
     "TableTask",
@@ -49,7 +52,9 @@ __all__ = [
     "looks_like_ids",
     "names_of_numbers",
     "read_documents",
+    "read_image_archive",
     "read_image_folder",
+    "read_image_table",
     "read_npz",
     "read_pair_table",
     "read_pairs",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Augmentation(BaseModel):
-    """How far images are varied; each amount is drawn anew for every image, 0 leaves it as it is."""
+    """How images are varied: how far, drawn anew for every image, and in what way; 0 leaves them as they are."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,11 +23,50 @@ class Augmentation(BaseModel):
     flip: bool = False
     """Whether half of the images are mirrored, left to right."""
 
+    rand_augment: int = Field(default=0, ge=0, le=8)
+    """How many operations, drawn anew for each image, change its shape and colours (Cubuk et al., 2019)."""
+
+    magnitude: float = Field(default=0.5, gt=0, le=1)
+    """How far these operations go."""
+
+    erase: float = Field(default=0.0, ge=0, le=1)
+    """Share of the images in which a rectangle becomes noise (Zhong et al., 2017)."""
+
+    mixup: float = Field(default=0.0, ge=0, le=10)
+    """Two images, and their labels, are blended in shares drawn from Beta(mixup, mixup) (Zhang et al., 2017)."""
+
+    cutmix: float = Field(default=0.0, ge=0, le=1)
+    """A rectangle comes from another image, its share drawn from Beta(cutmix, cutmix) (Yun et al., 2019); where there
+    is `mixup` too, each batch has the one or the other."""
+
+    repeats: int = Field(default=1, gt=0)
+    """How often an image stands in a batch, each time varied in its own way (Hoffer et al., 2019)."""
+
+    @model_validator(mode="after")
+    def _check_amounts(self) -> Augmentation:
+        if "magnitude" in self.model_fields_set and not self.rand_augment:
+            raise ValueError("magnitude is rand_augment's: say how many operations, as in rand_augment = 2")
+        if self.repeats > 1 and self.model_copy(update={"repeats": 1}) == Augmentation():
+            raise ValueError("repeats is for images that are varied: give another amount too")
+        return self
+
+    @property
+    def moves(self) -> bool:
+        """Whether `augment` changes anything."""
+        return self.flip or any((self.shift, self.rotate, self.zoom))
+
+    @property
+    def mixes(self) -> bool:
+        """Whether an image may be of several classes."""
+        return bool(self.mixup or self.cutmix)
+
 
 def augment(
     images: np.ndarray, amounts: Augmentation, random: np.random.Generator, fill: np.ndarray | float = 0.0
 ) -> np.ndarray:
-    """Vary each image at random: flipped, turned, resized and shifted in one bilinear resampling.
+    """Move what each image shows at random: flipped, turned, resized and shifted in one bilinear resampling.
+
+    The other amounts need Keras' layers; recipes apply them after these.
 
     Args:
         images: float32 (batch, height, width, channels).

@@ -11,7 +11,7 @@ import numpy as np
 from kzoo.data.examples import Examples, split
 from kzoo.errors import KzooError, MissingDependencyError, did_you_mean
 
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm"})
 
 
 def digits() -> tuple[Examples, Examples]:
@@ -97,9 +97,9 @@ def read_image_folder(path: str | os.PathLike[str], known_labels: Collection[str
                 f"{folder}: the class '{folder.name}' does not occur in the training data."
                 f"{did_you_mean(folder.name, known_labels)}"
             )
-        found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES)
+        found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
-            raise KzooError(f"{folder} has no images ({', '.join(sorted(_SUFFIXES))}).")
+            raise KzooError(f"{folder} has no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
         files += found
         labels += [folder.name] * len(found)
     return Examples(files, labels)

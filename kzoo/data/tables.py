@@ -151,20 +151,32 @@ class Table:
             yield Row(f"line {line}", _as_cells(row))
 
     def _parquet_rows(self) -> Iterator[Row]:
-        try:
-            import pyarrow
-            from pyarrow import parquet
-        except ImportError:
-            raise MissingDependencyError(
-                "Reading parquet needs pyarrow: pip install 'kzoo[train]'."
-            ) from None
-        try:
-            with parquet.ParquetFile(self.path) as file:
-                rows = (row for batch in file.iter_batches() for row in batch.to_pylist())
-                for number, row in enumerate(rows, start=1):
-                    yield Row(f"row {number}", _as_cells(row))
-        except (pyarrow.ArrowException, OSError) as error:
-            raise KzooError(f"{self.path} cannot be read as parquet: {error}.") from None
+        for number, row in enumerate(parquet_rows(self.path), start=1):
+            yield Row(f"row {number}", _as_cells(row))
+
+
+def parquet_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield a parquet file's rows, of all columns or of those that are named.
+
+    Raises:
+        MissingDependencyError: pyarrow is not installed.
+        KzooError: the file is none, or damaged, or has no such column.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingDependencyError("Reading parquet needs pyarrow: pip install 'kzoo[train]'.") from None
+    try:
+        with parquet.ParquetFile(path) as file:
+            for column in columns or ():
+                if column not in file.schema_arrow.names:
+                    there = did_you_mean(column, file.schema_arrow.names)
+                    raise KzooError(f"{path} has no column '{column}'.{there}")
+            for batch in file.iter_batches(columns=columns):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise KzooError(f"{path} cannot be read as parquet: {error}.") from None
 
 
 def table_format(path: str | os.PathLike[str]) -> TableFormat | None:

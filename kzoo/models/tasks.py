@@ -20,6 +20,7 @@ from kzoo.models.heads import (
     TokenClassificationHead,
 )
 from kzoo.training import objectives
+from kzoo.training.losses import ClassAccuracy, ClassLoss
 
 
 class HeadOptions(NamedTuple):
@@ -108,8 +109,8 @@ def _language_model_head(backbone: Any, options: HeadOptions) -> keras.layers.La
 
 _CLASSIFICATION = Task(
     head=_classification_head,
-    loss=lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    metrics=lambda: [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+    loss=ClassLoss,
+    metrics=lambda: [ClassAccuracy()],
     targets=objectives.class_targets,
     has_classes=True,
 )

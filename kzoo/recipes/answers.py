@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +14,8 @@ from kzoo.errors import KzooError
 from kzoo.recipes import scores
 from kzoo.recipes.scores import RESAMPLES, Bin, Pair, Score
 from kzoo.runtime.generation import Likelihood, sum_of
+from kzoo.runtime.inputs import Pixels
+from kzoo.vision import preprocess
 
 Scoring = Callable[..., dict[str, Score]]
 Comparing = Callable[..., dict[str, Pair]]
@@ -140,10 +143,17 @@ class Classes(_Chosen):
 
     @classmethod
     def ask(
-        cls, pipeline: Any, inputs: Sequence[Any], *, named: Sequence[str] = (), **options: Any
+        cls,
+        pipeline: Any,
+        inputs: Sequence[Any],
+        *,
+        named: Sequence[str] = (),
+        mirrored: bool = False,
+        **options: Any,
     ) -> Classes:
-        """Classify all inputs."""
-        probabilities = pipeline.probabilities(list(inputs), **options)
+        """Classify all inputs; images perhaps by the mean of the answers to them and to their mirror images."""
+        ask = partial(_mirrored, pipeline) if mirrored else pipeline.probabilities
+        probabilities = ask(list(inputs), **options)
         labels = pipeline.class_names(probabilities.shape[1])
         found = [labels[place] for place in probabilities.argmax(axis=1)]
         return cls(found, labels, probabilities, tuple(named))
@@ -158,6 +168,17 @@ class Classes(_Chosen):
     def losses(self, expected: Sequence[str]) -> np.ndarray:
         """Return the cross-entropy of each answer."""
         return -np.log(np.maximum(self.probabilities[self.right(expected)], 1e-300))
+
+
+def _mirrored(pipeline: Any, images: list[Any], batch_size: int = 32) -> np.ndarray:
+    """Return the mean of the probabilities for images and for their mirror images, float64 (images, labels)."""
+    found = []
+    for start in range(0, len(images), batch_size):
+        chunk = images[start : start + batch_size]
+        pixels = preprocess(chunk, pipeline.reader.settings, first_index=start)
+        sides = (list(map(Pixels, side)) for side in (pixels, pixels[:, :, ::-1]))
+        found.append(np.mean([pipeline.probabilities(side, batch_size=batch_size) for side in sides], axis=0))
+    return np.concatenate(found)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from kzoo.recipes.weighing import example_weights
 from kzoo.text import Tokenizer
 from kzoo.text.strings import parts_of
 from kzoo.training import (
+    ClassLoss,
     InverseSquareRoot,
     SmoothedTokenLoss,
     add_lora,
@@ -77,7 +78,10 @@ def build_model(
 def compile_model(model: TransformerModel, recipe: Recipe, examples: int) -> None:
     """Compile a model with the recipe's optimizer, for so many training examples, and the task's loss."""
     training, task = recipe.training, TASKS[recipe.task]
-    loss = SmoothedTokenLoss(training.label_smoothing) if training.label_smoothing else task.loss()
+    loss = task.loss()
+    if training.label_smoothing:
+        smoothed = SmoothedTokenLoss if recipe.task in STREAMED else ClassLoss
+        loss = smoothed(training.label_smoothing)
     if recipe.task == "embedding":
         loss = CosineLoss()
     model.compile(optimizer=optimizer_for(model, training, examples), loss=loss, metrics=task.metrics())

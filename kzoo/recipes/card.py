@@ -122,6 +122,7 @@ def card(
         else "mean score of the folds",
         measured=_joined(
             _measured(metrics),
+            _mirrored(recipe.metric, metrics),
             "\n".join(f"    {name} {text}" for name, text in metrics["signatures"].items()),
             *(_repeated(metrics[kind], kind) for kind in ("seeds", "folds") if kind in metrics),
             *(f"![{caption}]({name})" for name, caption in metrics.get("pictures", {}).items()),
@@ -182,6 +183,13 @@ def _measured(metrics: Mapping[str, Any]) -> str:
         f"Measured on the exported bundle, through `kzoo.runtime`{beams}; ± is half a 95% confidence interval, of "
         "the scores that have one."
     )
+
+
+def _mirrored(metric: str, metrics: Mapping[str, Any]) -> str:
+    if "mirrored" not in metrics:
+        return ""
+    score = f"{metric} {form_score(metric, metrics['mirrored'])}"
+    return f"By the mean of the answers to each image and to its mirror image, which takes twice the time: {score}."
 
 
 def _repeated(summary: Mapping[str, Any], kind: str) -> str:

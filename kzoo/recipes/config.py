@@ -75,6 +75,11 @@ class Recipe(Section):
         reads_text = self.task != "image_classification"
         if self.vision is not None and reads_text:
             raise ValueError("the section 'vision' is for images; the data is text")
+        if self.vision is not None and self.training.batch_size % self.vision.augment.repeats:
+            raise ValueError(
+                f"training.batch_size={self.training.batch_size} is not a multiple of vision.augment.repeats="
+                f"{self.vision.augment.repeats}"
+            )
         if not reads_text and (self.text is not None or self.model.tokenizer is not None):
             raise ValueError("the data is images: there is no use for the section 'text' or a tokenizer")
         for knob in ("task", "num_classes", "labels"):
@@ -88,6 +93,8 @@ class Recipe(Section):
         if self.distillation is not None:
             self._check_distillation(self.distillation)
         self._check_metric()
+        if self.evaluation.mirrored and reads_text:
+            raise ValueError("evaluation.mirrored is for images; the data is text")
         for name in ("num_beams", "language"):
             if getattr(self.evaluation, name) is not None and self.task != "seq2seq":
                 raise ValueError(f"evaluation.{name} is for translations; this data is none")
@@ -112,8 +119,10 @@ class Recipe(Section):
             raise ValueError("training.max_steps is for pairs of texts and plain text")
         if training.max_steps is None and self.task == "causal_lm":
             raise ValueError("plain text is learnt by updates: set training.max_steps in place of epochs")
-        if training.label_smoothing and self.task not in STREAMED:
-            raise ValueError("training.label_smoothing is for pairs of texts and plain text")
+        if training.label_smoothing and self.task not in STREAMED | _ONE_CLASS:
+            raise ValueError(
+                "training.label_smoothing is for data with one class for each example, pairs of texts and plain text"
+            )
         for field in ("patience", "seeds"):
             if getattr(training, field) is not None and not self._has_validation:
                 raise ValueError(f"training.{field} needs data.validation or data.validation_share")
@@ -149,6 +158,8 @@ class Recipe(Section):
             raise ValueError(
                 "the section 'lora' and training.layer_decay do not go with the section 'distillation'"
             )
+        if self.training.label_smoothing:
+            raise ValueError("training.label_smoothing: a teacher's answers are smooth already; leave it out")
         if section.initialize and (self.model.name is None or self.model.tokenizer is not None):
             raise ValueError(
                 "distillation.initialize gives the student weights and tokenizer: say model.name, and leave "

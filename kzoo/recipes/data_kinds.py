@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from kzoo.data import Cleaning, DocumentBreak, TableFormat, TableTask, table_format
+from kzoo.data import TAR_SUFFIXES, Cleaning, DocumentBreak, TableFormat, TableTask, table_format
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Column = str | Annotated[int, Field(ge=0)]
@@ -191,6 +191,26 @@ class ArchiveData(DataSection):
     train: str
 
 
+class TarData(DataSection):
+    """Images from one tar archive, which may hold the test images too; as for `kzoo.data.read_image_archive`."""
+
+    format: Literal["tar"] = "tar"
+    train: str
+
+
+class ImageTableData(DataSection):
+    """Images from parquet files; the columns are as for `kzoo.data.read_image_table`."""
+
+    format: Literal["parquet"] = "parquet"
+    train: str
+    validation: str | None = None
+    test: str | None = None
+    image: str
+    label: str
+    label_names: dict[str, str] | None = None
+    """What the labels in the files are called."""
+
+
 class FolderData(DataSection):
     """Images in folders, one for each class."""
 
@@ -211,8 +231,10 @@ def _data_kind(data: Any) -> str | None:
     if not isinstance(data, dict):
         return type(data).__name__
     table = "PairTableData" if "source" in data or "target" in data else "TableData"
+    table = "ImageTableData" if "image" in data else table
     kinds = {**dict.fromkeys(get_args(TableFormat), table), "aligned": "AlignedData"}
-    kinds |= {"text": "PlainTextData", "npz": "ArchiveData", "folders": "FolderData", "digits": "DigitsData"}
+    kinds |= {"text": "PlainTextData", "npz": "ArchiveData", "tar": "TarData", "folders": "FolderData"}
+    kinds["digits"] = "DigitsData"
     train = data.get("train")
     if "format" in data:
         return kinds.get(str(data["format"]))
@@ -220,6 +242,8 @@ def _data_kind(data: Any) -> str | None:
         return "AlignedData"
     if isinstance(train, str) and train.endswith(".npz"):
         return "ArchiveData"
+    if isinstance(train, str) and train.endswith(TAR_SUFFIXES):
+        return "TarData"
     if isinstance(train, str) and train.endswith((".txt", ".txt.gz")):
         return "PlainTextData"
     return table if isinstance(train, str) and table_format(train) else None
@@ -231,13 +255,15 @@ Data = Annotated[
     | Annotated[AlignedData, Tag("AlignedData")]
     | Annotated[PlainTextData, Tag("PlainTextData")]
     | Annotated[ArchiveData, Tag("ArchiveData")]
+    | Annotated[TarData, Tag("TarData")]
+    | Annotated[ImageTableData, Tag("ImageTableData")]
     | Annotated[FolderData, Tag("FolderData")]
     | Annotated[DigitsData, Tag("DigitsData")],
     Discriminator(
         _data_kind,
         custom_error_type="data_format",
         custom_error_message="the file's name does not tell what it is: set format to one of "
-        "csv, tsv, jsonl, parquet, aligned (train = [source, target]), text, npz, folders, digits",
+        "csv, tsv, jsonl, parquet, aligned (train = [source, target]), text, npz, tar, folders, digits",
     ),
 ]
 
@@ -250,6 +276,8 @@ DATA_KINDS = {
         AlignedData,
         PlainTextData,
         ArchiveData,
+        TarData,
+        ImageTableData,
         FolderData,
         DigitsData,
     )

@@ -190,6 +190,10 @@ class Examiner:
         listed = ", ".join(f"{name} {score}" for name, score in scores.items())
         directory.say(f"On {amount(test, self._recipe):,} test {self._recipe.unit}: {listed}.")
         shown: dict[str, Any] = {"hardest": show_hardest(test, found)}
+        if self._recipe.evaluation.mirrored:
+            again = answers(load(directory.bundle), test.inputs, mirrored=True, **self._options)
+            shown["mirrored"] = again.scores(test.targets, resamples=0)[metric].value
+            directory.say(f"With the mirror images' answers: {metric} {shown['mirrored']:.4f}.")
         if isinstance(found, Translations):
             shown = {"shown": show_translations([*map(str, test.inputs)], test.targets, found.found)}
         return {

@@ -129,9 +129,9 @@ def _fit_data(
     weights, settings = example_weights(recipe.training, parts), model.image_preprocessing
     if settings is not None:
         amounts = recipe.vision.augment if recipe.vision is not None else Augmentation()
-        seed = (recipe.training.seed, run.last_epoch())
+        seed, labels = recipe.training.seed, parts.labels or ()
         return {
-            "x": ImageBatches(parts.train, settings, size, seed, amounts, weights),
+            "x": ImageBatches(parts.train, settings, size, seed, run.last_epoch(), amounts, labels, weights),
             "validation_data": ImageBatches(validation, settings, size) if validation is not None else None,
         }
     vary = varier(recipe, parts.train, model.tokenizer, run, beside)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from kzoo.data import (
     digits,
     locate,
     read_documents,
+    read_image_archive,
     read_image_folder,
+    read_image_table,
     read_npz,
     read_pair_table,
     read_pairs,
@@ -32,9 +35,11 @@ from kzoo.recipes.data_kinds import (
     AlignedData,
     ArchiveData,
     FolderData,
+    ImageTableData,
     PairTableData,
     PlainTextData,
     TableData,
+    TarData,
 )
 from kzoo.recipes.tables import Tables, check_targets, describe_classes, labels_of, read_tables
 from kzoo.runtime import hash_file
@@ -102,8 +107,10 @@ def load_parts(recipe: Recipe, beside: Path) -> Parts:
         parts = _read_texts(data, find)
     elif isinstance(data, ArchiveData):
         parts = read_npz(find(data.train))
-    elif isinstance(data, FolderData):
-        parts = _read_folders(data, find)
+    elif isinstance(data, TarData):
+        parts = read_image_archive(find(data.train))
+    elif isinstance(data, FolderData | ImageTableData):
+        parts = _read_image_parts(data, find)
     else:
         parts = dict(zip(("train", "test"), digits(), strict=True))
         checksums["digits"] = _checksum_of_arrays(parts)
@@ -182,13 +189,17 @@ def _as_examples(documents: list[str]) -> Examples:
     return Examples(documents, documents)
 
 
-def _read_folders(data: FolderData, find: Find) -> dict[str, Examples]:
+def _read_image_parts(data: FolderData | ImageTableData, find: Find) -> dict[str, Examples]:
     parts: dict[str, Examples] = {}
     for part in _PARTS:
         name = getattr(data, part)
         if name is not None:
             known = set(parts["train"].targets) if parts else None
-            parts[part] = read_image_folder(find(name), known_labels=known)
+            if isinstance(data, FolderData):
+                parts[part] = read_image_folder(find(name), known_labels=known)
+            else:
+                columns: Any = {"image": data.image, "label": data.label, "label_names": data.label_names}
+                parts[part] = read_image_table(find(name), **columns, known_labels=known)
     return parts
 
 

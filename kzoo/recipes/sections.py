@@ -113,7 +113,7 @@ class TrainingSection(Section):
     """Batches whose mean gradient makes one update."""
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of each label that is spread over the vocabulary, for pairs of texts."""
+    """Share of each label that is spread over the vocabulary, or over the classes where an example has one."""
 
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     """What the model computes in; weights are float32."""
@@ -264,6 +264,9 @@ class EvaluationSection(Section):
     language: str | None = None
     """For translations: what they are in, such as `"de"`, for `bleu_lowercased_tokenized`; what the target file's
     name ends in unless given."""
+
+    mirrored: bool = False
+    """For images: whether to measure, besides, the mean of the answers to each image and to its mirror image."""
 
     show_texts: bool = True
     """Whether card and page show test examples: not where they would offend, or are nobody's business."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
-from kzoo.data import Examples
+from kzoo.data import Examples, ImageBytes
 from kzoo.recipes.answers import Answers, WordLabels
 from kzoo.text.strings import Text, parts_of
 
@@ -175,8 +175,8 @@ def _described(given: Any, place: int) -> str:
     """Return an input in words; of an image its file's name and folder, or its number."""
     if isinstance(given, np.ndarray):
         return f"image {place}"
-    if isinstance(given, Path):
-        return f"{given.parent.name}/{given.name}"
+    if isinstance(given, Path | ImageBytes):
+        return "/".join(PurePath(given.name if isinstance(given, ImageBytes) else given).parts[-2:])
     return " / ".join(given) if isinstance(given, tuple) else str(given)
 
 

@@ -105,7 +105,7 @@ def check_targets(examples: Examples, task: str) -> None:
     if len(labels if task == "tokens" else set(answers)) < 2:
         raise KzooError(
             f"All {len(examples):,} training examples have the same label, {', '.join(map(str, sorted(labels)))!r}: "
-            "there is nothing to tell apart. Is this the column of labels?"
+            f"there is nothing to tell apart.{'' if 'image' in task else ' Is this the column of labels?'}"
         )
 
 

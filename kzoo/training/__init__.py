@@ -4,7 +4,7 @@ from kzoo.training.distillation import Distillation
 from kzoo.training.freezing import GradualUnfreezing, count_trainable, freeze, layer_depths, unfreeze
 from kzoo.training.imitation import map_layers
 from kzoo.training.lora import add_lora, merge_lora
-from kzoo.training.losses import SmoothedTokenLoss
+from kzoo.training.losses import ClassAccuracy, ClassLoss, SmoothedTokenLoss
 from kzoo.training.objectives import TokenAccuracy, token_loss
 from kzoo.training.optimizers import (
     InverseSquareRoot,
@@ -20,6 +20,8 @@ from kzoo.training.pruning import Pruning, prune
 from kzoo.training.token_batches import Position, TokenBatches, compiles_each_shape
 
 __all__ = [
+    "ClassAccuracy",
+    "ClassLoss",
     "Distillation",
     "GradualUnfreezing",
     "InverseSquareRoot",

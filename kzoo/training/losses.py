@@ -1,4 +1,4 @@
-"""The loss over tokens with smoothed labels."""
+"""Losses with smoothed labels: of tokens, and of classes, which may be mixed."""
 
 from __future__ import annotations
 
@@ -40,6 +40,73 @@ class SmoothedTokenLoss(keras.losses.Loss):
     def get_config(self) -> dict[str, Any]:
         """Return the share, and what all losses have."""
         return {**super().get_config(), "smoothing": self.smoothing}
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class ClassLoss(keras.losses.Loss):
+    """Cross-entropy of class logits (batch, num_classes), for ids (batch,) or mixed labels (batch, num_classes).
+
+    Mixed labels are rows of probabilities. A share of each label is spread evenly over the classes (Szegedy et al.,
+    2015, section 7).
+
+    Args:
+        smoothing: that share, from 0 to below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> even = ClassLoss()(np.array([[0.5, 0.5]]), np.zeros((1, 2), "float32"))
+        >>> round(float(even), 4)  # log(2)
+        0.6931
+    """
+
+    def __init__(self, smoothing: float = 0.0, name: str = "class_loss", **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self.smoothing = smoothing
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the loss of each example (batch,)."""
+        if _are_mixed(y_true, y_pred):
+            wanted = y_true * (1.0 - self.smoothing) + self.smoothing / y_pred.shape[-1]
+            return keras.losses.categorical_crossentropy(wanted, y_pred, from_logits=True)
+        ids = _class_ids(y_true)
+        if not self.smoothing:
+            return keras.losses.sparse_categorical_crossentropy(ids, y_pred, from_logits=True)
+        wanted = _smoothed(ids, y_pred.shape[-1], self.smoothing)
+        return keras.losses.categorical_crossentropy(wanted, y_pred, from_logits=True)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the share, and what all losses have."""
+        return {**super().get_config(), "smoothing": self.smoothing}
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class ClassAccuracy(keras.metrics.Mean):
+    """Share of examples whose class is predicted right; of mixed labels, the most probable class counts."""
+
+    def __init__(self, name: str = "accuracy", dtype: Any = None) -> None:
+        super().__init__(name=name, dtype=dtype)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Count labels as `ClassLoss` takes them, and logits (batch, num_classes)."""
+        ids = ops.argmax(y_true, axis=-1) if _are_mixed(y_true, y_pred) else _class_ids(y_true)
+        right = ops.equal(ops.cast(ids, "int32"), ops.cast(ops.argmax(y_pred, axis=-1), "int32"))
+        super().update_state(ops.cast(right, "float32"), sample_weight)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return name and dtype."""
+        return {"name": self.name, "dtype": self.dtype}
+
+
+def _are_mixed(labels: Any, logits: Any) -> bool:
+    """Return whether labels are rows of probabilities, rather than ids; of a single class, they are ids."""
+    num_classes = logits.shape[-1]
+    # In a graph the width may not be known: ids of such a shape are 1 wide, and have been made flat before.
+    return len(labels.shape) == 2 and num_classes > 1 and labels.shape[-1] in (None, num_classes)
+
+
+def _class_ids(labels: Any) -> Any:
+    """Return ids int32 (batch,) of ids (batch,) or (batch, 1)."""
+    return ops.reshape(ops.cast(labels, "int32"), (-1,))
 
 
 def _smoothed_cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:

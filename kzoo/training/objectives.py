@@ -68,12 +68,28 @@ def no_targets(inputs: Inputs, y: Any, context: TargetContext) -> tuple[Inputs, 
 
 
 def class_targets(inputs: Inputs, y: Any, context: TargetContext) -> tuple[Inputs, Any]:
-    """Turn class names or ids (batch,) into int32 ids.
+    """Turn class names or ids (batch,) into int32 ids; leave mixed labels, float32 (batch, num_classes), as they are.
 
     Raises:
-        KzooError: a name or id outside the classes.
+        KzooError: a name or id outside the classes, or rows that are no probabilities of them.
     """
-    return inputs, None if y is None else _class_ids(y, context)
+    if y is None:
+        return inputs, None
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        return inputs, _mixed_labels(labels, context.num_classes)
+    return inputs, _class_ids(labels.reshape(-1) if labels.ndim == 2 else labels, context)
+
+
+def _mixed_labels(rows: np.ndarray, num_classes: int) -> np.ndarray:
+    if rows.shape[1] != num_classes:
+        raise KzooError(
+            f"The labels have {rows.shape[1]} columns; the model has {num_classes} classes. Give a class for each "
+            "example, or a row with the probability of each class."
+        )
+    if rows.dtype.kind not in "biuf" or not (rows >= 0).all() or not np.allclose(rows.sum(1), 1, atol=1e-3):
+        raise KzooError("The rows of labels are no probabilities of the classes: each must add up to 1.")
+    return rows.astype("float32")
 
 
 def multilabel_targets(inputs: Inputs, y: Any, context: TargetContext) -> tuple[Inputs, Any]:

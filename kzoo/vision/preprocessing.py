@@ -99,8 +99,10 @@ def preprocess(
         raise KzooError("preprocess takes a list with at least one image.")
     batch = np.empty((len(images), settings.height, settings.width, settings.channels), np.float32)
     for index, source in enumerate(images):
+        # Bytes from an archive know their name, and so do open files.
+        name = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
         where = f"Image {first_index + index}" + (
-            f" ({str(source)[:200]})" if isinstance(source, str | os.PathLike) else ""
+            f" ({str(name)[:200]})" if isinstance(name, str | os.PathLike) else ""
         )
         picture = _open(source, where, max_pixels)
         try:

@@ -52,6 +52,11 @@ def make():
     return make
 
 
+def test_what_mirror_images_add_is_said_beside_the_scores(make):
+    assert "mirror" not in make()
+    assert "to its mirror image, which takes twice the time: f1:spam 0.9600." in make(mirrored=0.96)
+
+
 def test_scores_come_with_their_margins_the_leading_one_first(make):
     text = make()
     rows = [line for line in text.splitlines() if line.startswith("| ")][:5]

@@ -48,6 +48,9 @@ def test_the_data_says_the_task(load):
     assert load(PAIRS).metric == "bleu"
     assert load_recipe(DIGITS).task == "image_classification"
     assert load(IMAGES, "data.train=folder", "data.format=folders").data.format == "folders"
+    assert load(IMAGES, "data.train=images.tar.xz").task == "image_classification"
+    table = load(IMAGES, "data.train=images.parquet", "data.image=img", "data.label=kind")
+    assert (table.task, table.data.image) == ("image_classification", "img")
     assert (
         load(TOPIC, "data.train=SMSSpam.gz", "data.format=tsv", "data.text=1", "data.label=0").data.text == 1
     )
@@ -74,6 +77,7 @@ def test_the_data_says_the_task(load):
         ("model.labels=['a']", "model.labels follows from the data"),
         ("evaluation.metric=bleu", "this task is measured in accuracy, macro_f1, micro_f1, and in f1:NAME"),
         ("evaluation.language=de", "evaluation.language is for translations"),
+        ("evaluation.mirrored=true", "evaluation.mirrored is for images"),
         ("evaluation.metric=acuracy", "Did you mean 'accuracy'?"),
         ("name=../topic", "name: String should match pattern"),
         ("model={}", "model: say either name or pretrained"),
@@ -84,6 +88,7 @@ def test_the_data_says_the_task(load):
         ("training.freeze=head", "training.freeze"),
         ("training.layer_decay=1.5", "training.layer_decay: Input should be less than or equal to 1"),
         ('training.class_weights="even"', "training.class_weights"),
+        ("training.label_smoothing=1.0", "training.label_smoothing: Input should be less than 1"),
         ("lora.ranks=4", "lora.ranks: unknown field. Did you mean 'rank'?"),
         ("text.augment.swaps=0.1", "text.augment.swaps: unknown field. Did you mean 'swap'?"),
     ],
@@ -113,6 +118,15 @@ def test_every_mistake_is_named_once(load):
         (IMAGES, "model.tokenizer=a.json", "no use for the section 'text' or a tokenizer"),
         (IMAGES, "vision.augment.spin=9", "vision.augment.spin: unknown field"),
         (IMAGES, "data.label=a", "data.label: unknown field"),
+        (
+            IMAGES,
+            "vision.augment.mixup=-1",
+            "vision.augment.mixup: Input should be greater than or equal to 0",
+        ),
+        (IMAGES, "vision.augment.cutmix=2", "vision.augment.cutmix: Input should be less than or equal to 1"),
+        (IMAGES, "vision.augment.magnitude=0.3", "say how many operations, as in rand_augment = 2"),
+        (IMAGES, "vision.augment.repeats=2", "repeats is for images that are varied"),
+        (IMAGES, "vision.augment={repeats=3, flip=true}", "is not a multiple of vision.augment.repeats=3"),
         (PAIRS, "data.train=['a','b','c']", "data.train: List should have at most 2 items"),
         (PAIRS, "evaluation.metric=accuracy", "measured in bleu, chrf"),
     ],
@@ -140,6 +154,8 @@ def test_a_tokenizer_is_given_or_trained(load):
         (["training.seeds=[0, 1]", "training.folds=2"], "seeds and folds exclude each other"),
         (["lora.rank=4", "training.freeze=2"], "leave freeze and unfreeze_every out"),
         (['data.task="multilabel"', 'training.class_weights="balanced"'], "one class for each example"),
+        (['data.task="multilabel"', "training.label_smoothing=0.1"], "one class for each example"),
+        (["distillation.teacher=a.keras", "training.label_smoothing=0.1"], "smooth already; leave it out"),
         (['data.task="tokens"', "text.augment.swap=0.1"], "these texts cannot be varied"),
     ],
 )
@@ -202,7 +218,9 @@ def test_the_recipes_in_the_documents_are_valid():
         # Some blocks are of a section alone.
         fields = {**tomllib.loads(TOPIC), **tomllib.loads(recipe)}
         tasks.append(Recipe.model_validate(fields).task)
-    assert {"classification", "multilabel", "embedding", "seq2seq", "image_classification"} == set(tasks)
+    assert {"classification", "multilabel", "embedding", "seq2seq", "causal_lm", "image_classification"} == {
+        *tasks
+    }
 
 
 def test_pairs_of_texts_come_in_tables_too(load):

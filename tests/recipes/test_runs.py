@@ -272,8 +272,13 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_epoch(ha
 @pytest.mark.slow
 @pytest.mark.backend
 def test_images_to_a_bundle(halves, tmp_path):
-    result = kzoo.recipes.run(halves, overrides=["training.epochs=12"])
+    varied = "{shift=0.1, rand_augment=1, magnitude=0.2, erase=0.2, mixup=0.2, cutmix=0.5, repeats=2}"
+    overrides = [f"vision.augment={varied}", "training.label_smoothing=0.1", "training.epochs=12"]
+    overrides += ['training.class_weights="balanced"', "evaluation.mirrored=true"]
+    result = kzoo.recipes.run(halves, overrides=overrides)
     assert result.scores["accuracy"] > 0.9
+    # What is left in an image is right in its mirror image, so that this mean must be worse.
+    assert json.loads((result.directory / "metrics.json").read_text())["mirrored"] < 0.9
     bright_left = np.full((30, 40), 20, np.uint8)
     bright_left[:, :20] = 220
     assert kzoo.load(result.bundle)(bright_left)["label"] == "left"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kzoo.data import Examples
+from kzoo.data import Examples, ImageBytes
 from kzoo.recipes.answers import Classes, LabelSets, Similarities, WordLabels
 from kzoo.recipes.showing import cell, hardest_table, show_hardest
 
@@ -37,6 +37,8 @@ def test_labels_words_and_numbers_are_said_in_words():
 def test_images_are_named_without_where_they_lie():
     found = Classes(["a"], ["a", "b"], np.array([[0.9, 0.1]]))
     (row,) = show_hardest(Examples([Path("/home/somebody/pets/b/3.png")], ["b"]), found)
+    assert row["input"] == "b/3.png"
+    (row,) = show_hardest(Examples([ImageBytes(b"...", "pets/test/b/3.png")], ["b"]), found)
     assert row["input"] == "b/3.png"
     (row,) = show_hardest(Examples(np.zeros((1, 2, 2, 1), "uint8"), ["b"]), found)
     assert row["input"] == "image 0"

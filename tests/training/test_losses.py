@@ -1,11 +1,11 @@
-"""The smoothed loss, held against its definition."""
+"""The losses with smoothed labels, held against their definitions."""
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from kzoo.training import SmoothedTokenLoss, token_loss
+from kzoo.training import ClassAccuracy, ClassLoss, SmoothedTokenLoss, token_loss
 from kzoo.training.objectives import IGNORED
 
 
@@ -54,3 +54,59 @@ def test_the_gradient_is_that_of_the_loss():
         slope = (by_definition(higher, labels, 0.1) - by_definition(lower, labels, 0.1)) / (2 * nudge)
         assert moved[place] == pytest.approx(slope, abs=1e-5)
     assert not moved[0, 3:].any()
+
+
+def classes():
+    random = np.random.default_rng(1)
+    logits = random.normal(size=(6, 4)).astype("float32") * 2
+    return logits, random.integers(0, 4, 6).astype("int32")
+
+
+def cross_entropy(logits, wanted):
+    log_probs = logits - np.log(np.exp(logits.astype(np.float64)).sum(-1, keepdims=True))
+    return -(wanted * log_probs).sum(-1)
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_classes_are_ids_or_rows_of_probabilities(smoothing):
+    logits, ids = classes()
+    rows = np.eye(4, dtype="float32")[ids]
+    loss, wanted = ClassLoss(smoothing), rows * (1 - smoothing) + smoothing / 4
+    expected = cross_entropy(logits, wanted).mean()
+    for labels in (ids, ids[:, None], rows):
+        assert float(loss(labels, logits)) == pytest.approx(expected, rel=1e-5)
+    mixed = 0.3 * rows + 0.7 * rows[::-1]
+    expected = cross_entropy(logits, mixed * (1 - smoothing) + smoothing / 4)
+    assert float(loss(mixed, logits)) == pytest.approx(expected.mean(), rel=1e-5)
+    weights = np.arange(6, dtype="float32")
+    weighed = float(loss(mixed, logits, sample_weight=weights))
+    assert weighed == pytest.approx((expected * weights).sum() / 6, rel=1e-5)
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert (type(again), again.smoothing) == (ClassLoss, smoothing)
+
+
+@pytest.mark.backend
+def test_the_accuracy_of_mixed_labels_is_that_of_their_larger_part():
+    logits, ids = classes()
+    right = logits.argmax(-1) == ids
+    others = (ids + 1) % 4
+    for labels in (ids, np.eye(4)[ids], 0.6 * np.eye(4)[ids] + 0.4 * np.eye(4)[others]):
+        metric = ClassAccuracy()
+        metric.update_state(labels, logits)
+        assert float(metric.result()) == pytest.approx(right.mean())
+    metric.reset_state()
+    metric.update_state(ids, logits, sample_weight=right)
+    assert float(metric.result()) == 1.0
+    again = keras.metrics.deserialize(keras.metrics.serialize(metric))
+    assert (type(again), again.name) == (ClassAccuracy, "accuracy")
+
+
+def test_of_two_classes_ids_are_told_from_rows():
+    logits = np.array([[2.0, 0.0], [0.0, 1.0]], "float32")
+    assert float(ClassLoss()(np.array([0, 1]), logits)) == pytest.approx(
+        cross_entropy(logits, np.eye(2)).mean(), rel=1e-5
+    )
+    assert float(ClassLoss()(np.array([[0], [1]]), logits)) == pytest.approx(
+        float(ClassLoss()(np.eye(2, dtype="float32"), logits))
+    )

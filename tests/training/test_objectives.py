@@ -49,12 +49,35 @@ def targets(function, y, inputs=None, **options):
 
 
 @pytest.mark.parametrize(
-    "y", [["b", "a"], np.array(["b", "a"]), np.array([b"b", b"a"], object), [1, 0], (1, 0)]
+    "y",
+    [["b", "a"], np.array(["b", "a"]), np.array([b"b", b"a"], object), [1, 0], (1, 0), np.array([[1], [0]])],
 )
 def test_class_names_and_ids(y):
     got = targets(class_targets, y)
     assert got.dtype == "int32"
     assert got.tolist() == [1, 0]
+
+
+def test_mixed_labels_stay_as_they_are():
+    got = targets(class_targets, np.array([[0.25, 0.75, 0.0], [0, 0, 1]]))
+    assert got.dtype == "float32"
+    assert got.tolist() == [[0.25, 0.75, 0.0], [0, 0, 1]]
+    assert targets(class_targets, [[0, 1, 0]]).tolist() == [[0, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.array([[0.5, 0.5]]), "The labels have 2 columns; the model has 3 classes"),
+        (np.array([[0.5, 0.4, 0.0]]), "each must add up to 1"),
+        (np.array([[1.5, -0.5, 0.0]]), "no probabilities"),
+        (np.array([[np.nan, 0.5, 0.5]]), "no probabilities"),
+        (np.array([["a", "b", "c"]]), "no probabilities"),
+    ],
+)
+def test_rows_that_are_no_probabilities(y, message):
+    with pytest.raises(KzooError, match=message):
+        targets(class_targets, y)
 
 
 @pytest.mark.parametrize(
