@@ -99,33 +99,23 @@ def create_app(
 
     pages = LatePages(service, make_pages) if gallery else None
 
-    @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        for bundle in service.bundles.values():
-            bundle.start()
-        checks = asyncio.create_task(_check_all(service))
-        async with pages.running() if pages is not None else contextlib.nullcontext():
-            yield
-        checks.cancel()
-        for bundle in service.bundles.values():
-            await anyio.to_thread.run_sync(bundle.close)
-
     # The documentation pages of FastAPI load scripts from other hosts; /openapi.json stays.
     app = FastAPI(
         title="kzoo",
         version=__version__,
-        lifespan=lifespan,
+        lifespan=lambda app: _running(service, pages),
         docs_url=None,
         redoc_url=None,
         responses={code: {"model": Problem, "description": said} for code, said in _PROBLEMS.items()},
     )
     app.state.service, app.state.pages = service, pages
     app.add_middleware(BodyLimit, max_bytes=limits.max_bytes, timeout=limits.read_timeout)
+    app.add_middleware(Guard, key=api_key, hosts=allowed_hosts)
     if cors_origins:
+        # Before the key is asked for: a browser asks without it whether it may bring it.
         app.add_middleware(
             CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["*"], allow_headers=["*"]
         )
-    app.add_middleware(Guard, key=api_key, hosts=allowed_hosts)
     app.add_middleware(Front, service=service, log=access_log)
     _add_refusals(app)
     for routes in (state_routes, vector_routes, task_routes):
@@ -205,6 +195,19 @@ def stop(app: FastAPI) -> None:
     app.state.service.stopping = True
     if app.state.pages is not None:
         app.state.pages.stop()
+
+
+@contextlib.asynccontextmanager
+async def _running(service: Service, pages: LatePages | None) -> AsyncIterator[None]:
+    """Take requests while the block runs, and answer those that were taken before it ends."""
+    for bundle in service.bundles.values():
+        bundle.start()
+    checks = asyncio.create_task(_check_all(service))
+    async with pages.running() if pages is not None else contextlib.nullcontext():
+        yield
+    checks.cancel()
+    for bundle in service.bundles.values():
+        await anyio.to_thread.run_sync(bundle.close)
 
 
 async def _check_all(service: Service) -> None:

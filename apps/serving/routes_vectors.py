@@ -36,7 +36,31 @@ _ENCODERS = ("embedding", "features")
 def vector_routes(service: Service) -> APIRouter:
     """Return the endpoints that give vectors."""
     router = APIRouter()
+    _add_openai(router, service)
+    _add_encode(router, service)
+    _add_status(router, service)
 
+    @router.post("/similarity", response_model=SimilarityResponse)
+    async def similarity(asked: SimilarityRequest, request: Request) -> Json:
+        """Say how alike the two texts of each pair are."""
+        bundle = service.find(asked.model, _VECTORS)
+        texts = [text for pair in asked.pairs for text in pair]
+        prepared = await service.read(request, bundle, bundle.reading.texts, texts)
+        vectors = np.stack(await service.ask(request, bundle, prepared))
+        vectors = _unit(vectors.astype(np.float64))
+        cut = prepared.truncated
+        return Json(
+            {
+                "model": bundle.name,
+                "scores": (vectors[::2] * vectors[1::2]).sum(axis=1),
+                "truncated": [first or second for first, second in zip(cut[::2], cut[1::2], strict=True)],
+            }
+        )
+
+    return router
+
+
+def _add_openai(router: APIRouter, service: Service) -> None:
     @router.get("/v1/models")
     def models() -> ModelList:
         """List the models."""
@@ -60,6 +84,8 @@ def vector_routes(service: Service) -> APIRouter:
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return Json({"object": "list", "data": data, "model": bundle.name, "usage": usage})
 
+
+def _add_encode(router: APIRouter, service: Service) -> None:
     @router.post("/encode", response_model=EncodeResponse)
     async def encode(asked: EncodeRequest, request: Request) -> Json:
         """Encode texts, as bert-as-service does."""
@@ -76,26 +102,6 @@ def vector_routes(service: Service) -> APIRouter:
             found = [_pooled(each["last_hidden_state"], asked.pooling or "mean") for each in found]
         answer = {"id": asked.id, "status": 200, "result": found, "results": found}
         return Json({**answer, "truncated": prepared.truncated})
-
-    @router.post("/similarity", response_model=SimilarityResponse)
-    async def similarity(asked: SimilarityRequest, request: Request) -> Json:
-        """Say how alike the two texts of each pair are."""
-        bundle = service.find(asked.model, _VECTORS)
-        texts = [text for pair in asked.pairs for text in pair]
-        prepared = await service.read(request, bundle, bundle.reading.texts, texts)
-        vectors = np.stack(await service.ask(request, bundle, prepared))
-        vectors = _unit(vectors.astype(np.float64))
-        cut = prepared.truncated
-        return Json(
-            {
-                "model": bundle.name,
-                "scores": (vectors[::2] * vectors[1::2]).sum(axis=1),
-                "truncated": [first or second for first, second in zip(cut[::2], cut[1::2], strict=True)],
-            }
-        )
-
-    _add_status(router, service)
-    return router
 
 
 def _add_status(router: APIRouter, service: Service) -> None:
