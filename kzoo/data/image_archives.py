@@ -166,15 +166,14 @@ def _members(file: Path, max_bytes: int) -> Iterator[tuple[str, bytes]]:
     try:
         with file.open("rb") as raw:
             start = raw.read(8)
-        kind = next((kind for magic, kind in _DECOMPRESS.items() if start.startswith(magic)), open)
-        with (
-            kind(file, "rb") as content,  # type: ignore[operator]
-            tarfile.open(fileobj=_Limited(content, file, max_bytes), mode="r|") as archive,
-        ):
-            for member in archive:
-                opened = archive.extractfile(member) if _is_image(member) else None
-                if opened is not None:
-                    yield str(PurePosixPath(member.name)), opened.read()
+        kind: Any = next((kind for magic, kind in _DECOMPRESS.items() if start.startswith(magic)), open)
+        with kind(file, "rb") as content:
+            limited: Any = _Limited(content, file, max_bytes)
+            with tarfile.open(fileobj=limited, mode="r|") as archive:
+                for member in archive:
+                    opened = archive.extractfile(member) if _is_image(member) else None
+                    if opened is not None:
+                        yield str(PurePosixPath(member.name)), opened.read()
     except _DAMAGE as error:
         raise KzooError(f"{file} cannot be read as a tar archive: {error}. Fetch it again.") from None
 

@@ -213,3 +213,14 @@ def test_real_data_by_fields_alone(load, name):
     assert (len(parts.labels) if isinstance(labels, int) else parts.labels) == labels
     # The columns are found too.
     assert any("of a file without a header" in note for note in parts.notes)
+
+
+def test_images_of_one_class_are_refused(tmp_path):
+    for place in range(4):
+        image = tmp_path / "pets" / "cat" / f"{place}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.write_bytes(b"read when it is learnt from")
+    data = 'format = "folders"\ntrain = "pets"\ntest = "pets"'
+    (tmp_path / "recipe.toml").write_text(RECIPE.format(data), encoding="utf-8")
+    with pytest.raises(KzooError, match=r"All 4 training examples have the same label, 'cat'.*apart\.$"):
+        load_parts(load_recipe(tmp_path / "recipe.toml"), tmp_path)
