@@ -30,7 +30,7 @@ from kzoo.apps.serving.routes_tasks import task_routes
 from kzoo.apps.serving.routes_vectors import vector_routes
 from kzoo.apps.serving.scheduler import ClosedError, ExpiredError, FullError
 from kzoo.apps.serving.schemas import Problem
-from kzoo.apps.serving.service import Service, UnknownModelError
+from kzoo.apps.serving.state import Service, UnknownModelError
 from kzoo.apps.shelf import find_bundles, open_bundles
 from kzoo.errors import BundleError, KzooError, MissingDependencyError
 from kzoo.runtime import TruncationWarning

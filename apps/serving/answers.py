@@ -11,7 +11,7 @@ from starlette.concurrency import iterate_in_threadpool
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from kzoo.apps.serving.service import Service
+from kzoo.apps.serving.state import Service
 from kzoo.errors import KzooError
 
 

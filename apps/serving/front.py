@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kzoo.apps.serving.service import NOTE, GoneError, Note, Service
+from kzoo.apps.serving.state import NOTE, GoneError, Note, Service
 
 LOG = logging.getLogger("kzoo.service")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kzoo.apps.serving.front import LOG
-from kzoo.apps.serving.service import Service
+from kzoo.apps.serving.state import Service
 
 _GRACE = 2.0  # seconds, for what a page has asked
 _COMING = HTMLResponse(

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from kzoo.apps.serving.answers import Json
 from kzoo.apps.serving.schemas import Health, Readiness
-from kzoo.apps.serving.service import Service
+from kzoo.apps.serving.state import Service
 
 
 def state_routes(service: Service) -> APIRouter:

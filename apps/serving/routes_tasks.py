@@ -23,7 +23,7 @@ from kzoo.apps.serving.schemas import (
     TokenizeResponse,
     TranslateRequest,
 )
-from kzoo.apps.serving.service import NOTE, Service
+from kzoo.apps.serving.state import NOTE, Service
 from kzoo.errors import KzooError
 from kzoo.runtime.generation import TextGeneration
 from kzoo.runtime.translation import Translation

@@ -24,7 +24,7 @@ from kzoo.apps.serving.schemas import (
     SimilarityRequest,
     SimilarityResponse,
 )
-from kzoo.apps.serving.service import NOTE, ServedBundle, Service
+from kzoo.apps.serving.state import NOTE, ServedBundle, Service
 from kzoo.errors import KzooError
 from kzoo.text import Text
 
