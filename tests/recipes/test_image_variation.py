@@ -131,7 +131,10 @@ def test_a_model_learns_from_mixed_images_epoch_by_epoch():
     data = Recorded(examples, model.image_preprocessing, 8, 0, 0, amounts, NAMES)
     history = model.fit(data, epochs=2, verbose=0).history
     assert np.isfinite(history["loss"]).all()
-    assert {*asked} == {(epoch, index) for epoch in range(2) for index in range(3)}
+    # torch looks at a batch before the first epoch, which counts as one.
+    one, other = sorted({epoch for epoch, _ in asked})[-2:]
+    assert other == one + 1
+    assert {*asked} >= {(epoch, index) for epoch in (one, other) for index in range(3)}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
