@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+import kzoo
 from kzoo import KzooError
 from kzoo.recipes.config import load_recipe
 from kzoo.recipes.keeping import Keeper
@@ -100,18 +101,28 @@ def test_a_killed_training_ends_where_an_undisturbed_one_does(toy, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_goes_on_when_more_updates_are_asked_for(toy, tmp_path):
-    _, last, run = learn(toy, tmp_path / "runs", ["training.max_steps=6"])
-    assert last == 2
-    _, last, longer = learn(toy, tmp_path / "runs")
-    assert longer.path == run.path
-    assert last == 4
-    assert rows_of(longer)[:2] == rows_of(run)[:2]
-    with pytest.raises(KzooError, match=r"is at update 12 of 6 already: raise training\.max_steps"):
-        learn(toy, tmp_path / "runs", ["training.max_steps=6"])
+def test_a_training_goes_on_when_other_updates_are_asked_for(toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("KZOO_RUNS", str(tmp_path / "runs"))
+
+    def begins_with(*overrides):
+        """Return the first checkpoint that a run makes, which ends there, and how many it is to make."""
+        seen = []
+
+        def on_epoch(number, total, _):
+            seen.append((number, total))
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            kzoo.recipes.run(toy, overrides=overrides, on_epoch=on_epoch)
+        return seen[0]
+
+    assert begins_with("training.max_steps=6") == (1, 2)
+    assert begins_with() == (2, 4)
+    with pytest.raises(KzooError, match=r"is at update 6 of 3 already: raise training\.max_steps"):
+        kzoo.recipes.run(toy, overrides=["training.max_steps=3"])
     # Where the rate falls to nothing at the last update, another last update is another training.
-    _, _, other = learn(toy, tmp_path / "runs", ["training.max_steps=6", "training.schedule=cosine"])
-    assert other.path != run.path
+    assert begins_with("training.schedule=cosine") == (1, 4)
+    assert begins_with("training.schedule=cosine", "training.max_steps=6") == (1, 2)
 
 
 def averaged(model, checkpoints):

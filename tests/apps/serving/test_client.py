@@ -19,6 +19,7 @@ import kzoo
 from kzoo import client as module
 from kzoo.client import AsyncClient, BertClient, Client, ServiceError
 from kzoo.errors import KzooError
+from tests.apps.serving import loops
 from tests.apps.serving.conftest import running
 
 TEXTS = ["the dog runs", "the cat", "house"]
@@ -68,7 +69,7 @@ def test_it_asks_for_the_same_in_asyncio(service, vectors):
             with pytest.raises(ServiceError, match="No model 'x' here"):
                 await client.embed(TEXTS, model="x")
 
-    asyncio.run(ask())
+    loops.run(ask())
 
 
 def test_a_refusal_says_what_was_wrong_and_where_to_find_it(asking):

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import kzoo
+from tests.apps.serving import loops
 from tests.apps.serving.conftest import WORDS, ids, record, write_encoder
 from tests.memory import only_on_linux
 from tests.optional import require
@@ -98,9 +99,9 @@ def test_every_request_is_answered_rightly_in_time_and_without_a_leak(tmp_path):
         try:
             url = process.stderr.readline().removeprefix("Serving at ").strip()
             crowd = Crowd(url, expected)
-            asyncio.run(crowd.ask_for(SECONDS / 4))
+            loops.run(crowd.ask_for(SECONDS / 4))
             before = anonymous(process)
-            asyncio.run(crowd.ask_for(SECONDS))
+            loops.run(crowd.ask_for(SECONDS))
             grown = anonymous(process) - before
             figures = httpx.get(url + "metrics").text
         finally:
