@@ -166,9 +166,7 @@ class Pipeline(ABC):
     ) -> TextReader:
         settings = self._needed("text", self.manifest.text)
         tokenizer = Tokenizer.from_file(self._bundle.path(settings.tokenizer))
-        return TextReader(
-            tokenizer, settings.max_length, kinds, offsets=offsets, tokens=self.takes_tokens
-        )
+        return TextReader(tokenizer, settings.max_length, kinds, offsets=offsets, tokens=self.takes_tokens)
 
     def _image_reader(self) -> ImageReader:
         return ImageReader(self._needed("image", self.manifest.image))

@@ -67,7 +67,19 @@ def test_what_the_wheel_says_of_itself(wheel, project):
     assert said["License-Expression"] == "Apache-2.0"
     assert licence == (CHECKOUT / "LICENSE").read_bytes()
     assert set(said.get_all("Provides-Extra")) == {
-        *("train", "export", "serve", "client", "apps", "jax", "torch", "cuda", "cuda-tensorflow", "all", "test")
+        *(
+            "train",
+            "export",
+            "serve",
+            "client",
+            "apps",
+            "jax",
+            "torch",
+            "cuda",
+            "cuda-tensorflow",
+            "all",
+            "test",
+        )
     }
 
 
