@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from kzoo.data.files import content_of
+from kzoo.data.tables import Column, Table
 from kzoo.errors import KzooError
 
 # What stands between two documents of a file.
@@ -33,6 +34,23 @@ def read_documents(files: Sequence[Path], breaks: DocumentBreak | None = None) -
         content = content_of(file).replace("\r\n", "\n")
         parts = [content] if breaks is None else _BREAKS[breaks].split(content)
         found += [part for part in parts if part.strip()]
+    return found
+
+
+def read_texts(file: Path, columns: Sequence[Column]) -> list[str]:
+    """Return the texts of a table, a document each row, in order; those that are blank are left out.
+
+    Args:
+        file: a csv, tsv, jsonl or parquet file, as `Table` reads it.
+        columns: the text's column, or several, which a blank joins.
+
+    Raises:
+        KzooError: the file is none of these or damaged, or has no such column, or no text in it.
+    """
+    texts = (" ".join(row.cells[column] for column in columns) for row in Table(file).rows_with(columns))
+    found = [text for text in texts if text.strip()]
+    if not found:
+        raise KzooError(f"{file} has no text in {', '.join(map(repr, columns))}.")
     return found
 
 

@@ -72,6 +72,7 @@ from kzoo.models.llama import Llama, LlamaConfig, llama_3_2_1b, llama_micro, qwe
 from kzoo.models.marian import Marian, MarianConfig, marian_base
 from kzoo.models.pretrained import from_pretrained
 from kzoo.models.registry import build, create_model, get_variant, list_models, register_model
+from kzoo.models.retasking import with_task
 from kzoo.models.roberta import Roberta, RobertaConfig, roberta_base, roberta_large, xlm_roberta_base
 from kzoo.models.students import prune_vocabulary, take_weights
 from kzoo.models.t5 import T5, T5Config, t5_base, t5_small, t5_v1_1_base, t5_v1_1_small
@@ -206,6 +207,7 @@ __all__ = [
     "vit_small_patch16_224",
     "vit_small_patch32_224",
     "vit_tiny_patch16_224",
+    "with_task",
     "xlm_roberta_base",
 ]
 

@@ -19,6 +19,7 @@ from kzoo.models.backbone import Backbone, InputSpec
 from kzoo.models.encoding import BatchEncoder
 from kzoo.models.heads import ClassificationHead
 from kzoo.models.initialization import initialization
+from kzoo.models.options import resolve_classes, resolve_length, resolve_preprocessing
 from kzoo.models.tasks import TASKS, HeadOptions
 from kzoo.text import Tokenizer
 from kzoo.training import batches, default_learning_rate, default_optimizer, exclude_from_weight_decay
@@ -80,17 +81,17 @@ class TransformerModel(keras.Model):
             block.gradient_checkpointing = gradient_checkpointing
         self.task = task
         names = list(labels) if labels is not None else None
-        self.num_classes = _count_classes(task, num_classes, names, type(backbone).num_classes)
+        self.num_classes = resolve_classes(task, num_classes, names, type(backbone).num_classes)
         self.labels = names or list(TASKS[task].classes) or None
         self.pooling, self.layer, self.normalize = pooling, layer, normalize
-        self.max_length = _check_length(max_length, backbone)
+        self.max_length = resolve_length(max_length, backbone)
         self.head = TASKS[task].head(backbone, HeadOptions(self.num_classes or 0, pooling, layer, normalize))
         pooler = getattr(backbone, "pooler", None)
         if pooler is not None and self.head is not None and not isinstance(self.head, ClassificationHead):
             pooler.trainable = False  # no loss reaches it, which optimizers would warn of at each fit
         self._tokenizer: Tokenizer | None = None
         self.tokenizer = tokenizer
-        self.image_preprocessing = _check_preprocessing(image_preprocessing, backbone)
+        self.image_preprocessing = resolve_preprocessing(image_preprocessing, backbone)
         self.build()
         self.compile_defaults()
 
@@ -222,7 +223,7 @@ class TransformerModel(keras.Model):
     @labels.setter
     def labels(self, labels: Sequence[str] | None) -> None:
         if labels is not None:
-            _count_classes(self.task, self.num_classes, list(labels), 0)
+            resolve_classes(self.task, self.num_classes, list(labels), 0)
         self._labels = list(labels) if labels is not None else None
 
     @property
@@ -451,64 +452,5 @@ class TransformerModel(keras.Model):
         return to(self, filepath, **kwargs)
 
 
-# Most tokens of a text where a model's positions have no end.
-_UNBOUNDED_LENGTH = 512
-
-
 def _as_arrays(tensors: list[Any]) -> list[np.ndarray]:
     return [np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32"))) for tensor in tensors]
-
-
-def _check_length(max_length: int | None, backbone: Backbone) -> int | None:
-    if "input_ids" not in backbone.signature():
-        return max_length
-    positions = getattr(backbone.config, "max_positions", None)
-    if max_length is None:
-        return positions or _UNBOUNDED_LENGTH
-    if positions is not None and max_length > positions:
-        raise KzooError(f"max_length={max_length} exceeds the model's {positions} positions.")
-    return max_length
-
-
-def _count_classes(task: str, num_classes: int | None, labels: list[str] | None, default: int) -> int | None:
-    own = TASKS[task].classes
-    if own:
-        if num_classes not in (None, len(own)) or (labels or list(own)) != list(own):
-            raise KzooError(
-                f"task='{task}' has the classes {', '.join(own)}: leave num_classes and labels out."
-            )
-        return len(own)
-    if not TASKS[task].has_classes:
-        given = {"num_classes": num_classes, "labels": labels}
-        for option, value in given.items():
-            if value is not None:
-                raise KzooError(f"task='{task}' has no classes: leave {option} out.")
-        return None
-    if labels is not None and len(set(labels)) != len(labels):
-        raise KzooError(f"Some labels are there twice: {labels}.")
-    if labels is not None and num_classes not in (None, len(labels)):
-        raise KzooError(
-            f"num_classes={num_classes}, but there are {len(labels)} labels: leave one of them out."
-        )
-    if num_classes is None:
-        return len(labels) if labels is not None else default
-    if num_classes < 1:
-        raise KzooError(f"num_classes={num_classes} is not a positive whole number.")
-    return num_classes
-
-
-def _check_preprocessing(
-    settings: ImagePreprocessing | dict[str, Any] | None, backbone: Backbone
-) -> ImagePreprocessing | None:
-    config = backbone.config
-    if not hasattr(config, "image_size"):
-        if settings is not None:
-            raise KzooError(f"{type(backbone).__name__} reads text: leave image_preprocessing out.")
-        return None
-    shape = {"height": config.image_size, "width": config.image_size, "channels": config.num_channels}
-    if settings is None:
-        return ImagePreprocessing(**shape)
-    settings = ImagePreprocessing(**settings) if isinstance(settings, dict) else settings
-    if any(getattr(settings, name) != size for name, size in shape.items()):
-        raise KzooError(f"image_preprocessing makes {settings}; the model takes {shape}.")
-    return settings

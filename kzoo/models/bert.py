@@ -8,7 +8,15 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from kzoo.layers import PositionEmbedding, TokenEmbedding, TransformerBlock, check_length, padding_bias
+from kzoo.layers import (
+    PositionEmbedding,
+    TokenEmbedding,
+    TransformerBlock,
+    check_length,
+    combine_biases,
+    document_bias,
+    padding_bias,
+)
 from kzoo.models.backbone import Backbone, Config, InputSpec
 from kzoo.models.base import TransformerModel
 from kzoo.models.registry import build, register_model
@@ -58,6 +66,7 @@ class Bert(Backbone):
         "embedding",
         "features",
     )
+    learning_inputs = ("document_starts",)
     # What another architecture of this kind may have otherwise.
     pools: ClassVar[bool] = True
     always_projects: ClassVar[bool] = False
@@ -97,7 +106,7 @@ class Bert(Backbone):
 
     def positions(self, input_ids: Any) -> Any:
         """Return the row in that table of each token, int32, (sequence,) or (batch, sequence)."""
-        return ops.arange(ops.shape(input_ids)[1])
+        return ops.arange(ops.shape(input_ids)[1], dtype="int32")
 
     def build(self, input_shape: Any = None) -> None:
         """Create all weights."""
@@ -107,10 +116,17 @@ class Bert(Backbone):
         super().build(input_shape)
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Encode `input_ids` (batch, sequence), with optional `attention_mask` and `token_type_ids`."""
-        input_ids = inputs["input_ids"]
+        """Encode `input_ids` (batch, sequence), with optional `attention_mask` and `token_type_ids`.
+
+        With `document_starts` (batch, sequence), where in its row each token's document starts, rows hold several
+        documents, of which none sees another.
+        """
+        input_ids, starts = inputs["input_ids"], inputs.get("document_starts")
         check_length(ops.shape(input_ids)[1], self.config.max_positions)
-        x = self.token_embedding(input_ids) + self.position_embedding(self.positions(input_ids))
+        positions = self.positions(input_ids)
+        if starts is not None:
+            positions = positions - ops.cast(starts, "int32")
+        x = self.token_embedding(input_ids) + self.position_embedding(positions)
         if self.type_embedding is not None:
             types = inputs.get("token_type_ids")
             x = x + self.type_embedding(ops.zeros_like(input_ids) if types is None else types)
@@ -118,7 +134,7 @@ class Bert(Backbone):
         if self.embedding_projection is not None:
             x = self.embedding_projection(x)
 
-        bias = padding_bias(inputs.get("attention_mask"))
+        bias = combine_biases(padding_bias(inputs.get("attention_mask")), document_bias(starts))
         hidden_states = [x]
         for block in self.blocks:
             x = block(x, bias=bias, training=training)

@@ -100,8 +100,8 @@ class CCT(Backbone):
             x = block(x, training=training)
             hidden_states.append(x)
         x = self.final_norm(x)
-        weights = ops.softmax(self.pooler(x), axis=1)
-        pooled = ops.sum(weights * x, axis=1)
+        weights = ops.transpose(ops.softmax(self.pooler(x), axis=1), (0, 2, 1))
+        pooled = ops.matmul(weights, x)[:, 0]
         return {"last_hidden_state": x, "pooled": pooled, "hidden_states": hidden_states}
 
     def signature(self) -> dict[str, InputSpec]:

@@ -150,12 +150,11 @@ class BatchEncoder:
         tokenizer = self.tokenizer
         if tokenizer is None:
             return context
-        special = (tokenizer.pad_id, tokenizer.start_id, tokenizer.end_id, tokenizer.mask_id)
         return replace(
             context,
             start_id=tokenizer.start_id,
             mask_id=tokenizer.mask_id,
-            special_ids=frozenset(token for token in special if token is not None),
+            special_ids=tokenizer.special_ids,
             vocab_size=tokenizer.vocab_size,
         )
 

@@ -226,6 +226,12 @@ class Tokenizer:
             raise KzooError("Token ids are from 0 to 2**32 - 1; got another. Was it a label to ignore?")
         return self._backend.decode_batch(rows, skip_special_tokens=skip_special_tokens)
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """What fills rows up, starts and ends texts, and hides tokens, where there are such."""
+        ids = (self.pad_id, self.start_id, self.end_id, self.mask_id)
+        return frozenset(index for index in ids if index is not None)
+
     @cached_property
     def vocab_size(self) -> int:
         """Number of entries, special tokens included; every id is below it."""

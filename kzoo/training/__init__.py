@@ -5,6 +5,8 @@ from kzoo.training.freezing import GradualUnfreezing, count_trainable, freeze, l
 from kzoo.training.imitation import map_layers
 from kzoo.training.lora import add_lora, merge_lora
 from kzoo.training.losses import ClassAccuracy, ClassLoss, SmoothedTokenLoss
+from kzoo.training.masked_images import MaskedImages
+from kzoo.training.masking import Masking
 from kzoo.training.objectives import TokenAccuracy, token_loss
 from kzoo.training.optimizers import (
     InverseSquareRoot,
@@ -15,8 +17,9 @@ from kzoo.training.optimizers import (
     exclude_from_weight_decay,
     make_optimizer,
 )
-from kzoo.training.packing import PackedBatches
+from kzoo.training.packing import MaskedBatches, PackedBatches
 from kzoo.training.pruning import Pruning, prune
+from kzoo.training.replaced_tokens import ReplacedTokenDetection
 from kzoo.training.token_batches import Position, TokenBatches, compiles_each_shape
 
 __all__ = [
@@ -26,9 +29,13 @@ __all__ = [
     "GradualUnfreezing",
     "InverseSquareRoot",
     "LayeredAdamW",
+    "MaskedBatches",
+    "MaskedImages",
+    "Masking",
     "PackedBatches",
     "Position",
     "Pruning",
+    "ReplacedTokenDetection",
     "SmoothedTokenLoss",
     "TokenAccuracy",
     "TokenBatches",

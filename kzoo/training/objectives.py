@@ -12,15 +12,13 @@ import numpy as np
 from keras import ops
 
 from kzoo.errors import KzooError, did_you_mean
+from kzoo.training.masking import Masking
 
 # The label of a position that counts in no loss; the ecosystem's convention.
 IGNORED = -100
 # The outputs of question answering and of image-text similarity that have a loss.
 SPAN_ENDS = ("start_logits", "end_logits")
 SIMILARITIES = ("logits_per_image", "logits_per_text")
-# Of the tokens: how many are to be guessed; of these: how many are masked, how many become another token, while
-# the rest stay as they are (Devlin et al., 2018, A.1).
-_GUESSED, _MASKED, _SWAPPED = 0.15, 0.8, 0.1
 
 
 @dataclass(frozen=True)
@@ -200,13 +198,11 @@ def masked_token_targets(inputs: Inputs, y: Any, context: TargetContext) -> tupl
             f"the labels yourself, {IGNORED} where there is nothing to guess."
         )
     ids = np.asarray(inputs["input_ids"])
-    guessed = (np.random.random(ids.shape) < _GUESSED) & ~np.isin(ids, list(context.special_ids))
+    masking = Masking(context.mask_id, context.vocab_size, context.special_ids)
+    shown, guessed = masking.draw(ids, np.random.default_rng(np.random.randint(2**31)))
     if "attention_mask" in inputs:
         guessed &= np.asarray(inputs["attention_mask"]) > 0
-    fate = np.random.random(ids.shape)
-    others = np.random.randint(0, context.vocab_size, ids.shape)
-    shown = np.where(fate < _MASKED, context.mask_id, np.where(fate < _MASKED + _SWAPPED, others, ids))
-    hidden = np.where(guessed, shown, ids).astype(ids.dtype)
+    hidden = np.where(guessed, shown, ids)
     return {**inputs, "input_ids": hidden}, np.where(guessed, ids, IGNORED).astype("int32")
 
 

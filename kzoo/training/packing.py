@@ -1,4 +1,4 @@
-"""Documents packed into rows of one length, of which each token is to tell the next."""
+"""Documents packed into rows of one length, of which each token is to tell the next, or some are to be guessed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kzoo.errors import KzooError
+from kzoo.training.masking import Masking
 from kzoo.training.objectives import IGNORED
 from kzoo.training.token_batches import Position
 
@@ -29,6 +30,10 @@ class PackedBatches:
     Raises:
         KzooError: no document has two tokens.
     """
+
+    # How far ahead of itself a token's label lies, and whether a row's padding would be seen by its tokens.
+    _told_ahead = 1
+    _shows_padding = False
 
     def __init__(
         self,
@@ -57,26 +62,82 @@ class PackedBatches:
     def one_pass(self, number: int = 0) -> Iterator[tuple[Any, np.ndarray]]:
         """Yield inputs by name, each int32 (rows, length), and labels of all batches of a pass."""
         random = np.random.default_rng((self.seed, number))
-        order = random.permutation(len(self.documents)) if self.shuffled else range(len(self.documents))
+        order = random.permutation(len(self.documents)) if self.shuffled else np.arange(len(self.documents))
         pieces = [self.documents[place] for place in order]
         sizes = np.array([*map(len, pieces)])
         ids = np.concatenate(pieces)
         starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
         # Where rows begin, tokens are told from little: not the same ones in each pass.
         first_cut = random.integers(self.length) if self.shuffled and len(ids) > 2 * self.length else 0
-        cuts = np.arange(first_cut, len(ids) - 1, self.length)
+        cuts = np.arange(first_cut, len(ids) - self._told_ahead, self.length)
         # All batches have as many rows, so that backends compile one shape: some come twice in a pass.
         if self.shuffled:
             cuts = np.resize(random.permutation(cuts), -(-len(cuts) // self.rows) * self.rows)
+        shown, labels = self._lesson(ids, starts, order, random)
         for first in range(0, len(cuts), self.rows):
-            yield self._arrays(ids, starts, cuts[first : first + self.rows])
+            yield self._arrays(shown, labels, starts, cuts[first : first + self.rows])
 
-    def _arrays(self, ids: np.ndarray, starts: np.ndarray, cuts: np.ndarray) -> tuple[Any, np.ndarray]:
+    def _lesson(
+        self, ids: np.ndarray, starts: np.ndarray, order: np.ndarray, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what is read of all tokens of a pass, and the label at each of these places."""
+        return ids[:-1], np.where(starts[:-1] == starts[1:], ids[1:], IGNORED)
+
+    def _arrays(
+        self, shown: np.ndarray, labels: np.ndarray, starts: np.ndarray, cuts: np.ndarray
+    ) -> tuple[Any, np.ndarray]:
         places = cuts[:, None] + np.arange(self.length)
-        read, told = np.minimum(places, len(ids) - 1), np.minimum(places + 1, len(ids) - 1)
-        inside = places < len(ids) - 1
-        labels = np.where(inside & (starts[read] == starts[told]), ids[told], IGNORED)
-        inputs = {"input_ids": np.where(inside, ids[read], self.pad_id).astype(np.int32)}
+        inside, read = places < len(shown), np.minimum(places, len(shown) - 1)
+        inputs = {"input_ids": np.where(inside, shown[read], self.pad_id).astype(np.int32)}
+        if self._shows_padding:
+            inputs["attention_mask"] = inside.astype(np.int32)
         if len(self.documents) > 1:
-            inputs["document_starts"] = np.maximum(starts[read] - cuts[:, None], 0).astype(np.int32)
-        return inputs, labels.astype(np.int32)
+            # Padding counts as the first document's: its places are some that there are.
+            own = np.where(inside, starts[read] - cuts[:, None], 0)
+            inputs["document_starts"] = np.maximum(own, 0).astype(np.int32)
+        return inputs, np.where(inside, labels[read], IGNORED).astype(np.int32)
+
+
+class MaskedBatches(PackedBatches):
+    """Passes over documents packed into rows, as `PackedBatches` makes them, of which some tokens are to be guessed.
+
+    Which tokens is drawn anew in each pass. Inputs have an `attention_mask` too.
+
+    Args:
+        documents: token ids of each, int (tokens,).
+        masking: how many tokens are to be guessed, and which.
+        words: for each document the number of each token's word, int (tokens,), for whole words.
+        **options: as for `PackedBatches`.
+
+    Raises:
+        KzooError: no document has two tokens, or whole words are to be guessed and `words` is left out.
+    """
+
+    # A token's label is the token itself, and its right-hand neighbours are seen.
+    _told_ahead = 0
+    _shows_padding = True
+
+    def __init__(
+        self,
+        documents: Sequence[np.ndarray],
+        masking: Masking,
+        *,
+        words: Sequence[np.ndarray] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(documents, **options)
+        self.masking, self.words = masking, words
+        if masking.whole_words and words is None:
+            raise KzooError("Whole words cannot be hidden: say which tokens make a word, words=....")
+
+    def _lesson(
+        self, ids: np.ndarray, starts: np.ndarray, order: np.ndarray, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        numbers = None
+        if self.words is not None:
+            words = np.concatenate([self.words[place] for place in order])
+            # Another word, or the same number in another document.
+            begins = (np.diff(words, prepend=-2) != 0) | (np.diff(starts, prepend=-1) != 0)
+            numbers = np.cumsum(begins) - 1
+        shown, guessed = self.masking.draw(ids, random, numbers)
+        return shown, np.where(guessed, ids, IGNORED)

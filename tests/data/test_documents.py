@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from kzoo.data import read_documents, split_documents
+from kzoo.data import read_documents, read_texts, split_documents
 from kzoo.errors import KzooError
 
 
@@ -36,6 +36,17 @@ def test_bad_files_are_named(write, tmp_path):
             read_documents([write(name, content)])
     with pytest.raises(KzooError, match="cannot be read"):
         read_documents([tmp_path / "nowhere.txt"])
+
+
+def test_rows_of_a_table_are_documents(write):
+    table = write("a.tsv", b"1\tOne.\ttwo\n2\t \t\n3\tThree.\tfour\n")
+    assert read_texts(table, [1, 2]) == ["One. two", "Three. four"]
+    named = write("b.csv", b'label,text\n1,"One, two"\n')
+    assert read_texts(named, ["text"]) == ["One, two"]
+    with pytest.raises(KzooError, match=r"there is no column 'txt'\. Did you mean 'text'"):
+        read_texts(named, ["txt"])
+    with pytest.raises(KzooError, match=r"blank\.csv has no text in 'text'"):
+        read_texts(write("blank.csv", b"label,text\n1, \n"), ["text"])
 
 
 def test_the_end_is_set_aside():

@@ -31,15 +31,15 @@ def test_a_window_ends_what_a_token_sees():
     assert differs.tolist() == [True] * 5 + [False] * 7
 
 
-@pytest.mark.parametrize("family", ["GPT2", "Llama"])
+@pytest.mark.parametrize("family", ["GPT2", "Llama", "Bert", "Roberta"])
 def test_a_document_in_a_row_sees_no_other(family):
-    model = shaken(tiny(family, num_layers=1))
+    model = shaken(tiny(family, task="features", num_layers=1))
     ids = make_inputs(model, batch=1, length=9)["input_ids"]
     together = {"input_ids": ids, "document_starts": np.array([[0, 0, 0, 0, 4, 4, 4, 7, 7]])}
-    logits = outputs(model, together)["logits"][0]
+    states = outputs(model, together)["last_hidden_state"][0]
     for start, end in ((0, 4), (4, 7), (7, 9)):
-        alone = outputs(model, {"input_ids": ids[:, start:end]})["logits"][0]
-        np.testing.assert_allclose(logits[start:end], alone, atol=1e-5)
+        alone = outputs(model, {"input_ids": ids[:, start:end]})["last_hidden_state"][0]
+        np.testing.assert_allclose(states[start:end], alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["GPT2", "Llama"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kzoo.errors import KzooError
-from kzoo.training import PackedBatches, Position
+from kzoo.training import MaskedBatches, Masking, PackedBatches, Position
 from kzoo.training.objectives import IGNORED
 
 
@@ -54,3 +54,53 @@ def test_a_short_text_is_a_row_by_itself():
     for documents in ([], [np.array([5])]):
         with pytest.raises(KzooError, match="too little text"):
             PackedBatches(documents, length=8, rows=2)
+
+
+MASKING = Masking(mask_id=4, vocab_size=100, special_ids=frozenset({0, 1}), share=0.3)
+
+
+def test_hidden_tokens_are_the_labels_and_all_places_are_read():
+    documents = [np.arange(10, 40), np.arange(40, 53)]
+    batches = list(MaskedBatches(documents, MASKING, length=8, rows=2, shuffled=False).one_pass())
+    ids, mask, starts = (
+        np.concatenate([inputs[name].ravel() for inputs, _ in batches])
+        for name in ("input_ids", "attention_mask", "document_starts")
+    )
+    labels = np.concatenate([labels.ravel() for _, labels in batches])
+    assert mask.tolist() == [1] * 43 + [0] * 5
+    assert (ids[43:] == 0).all() and (labels[43:] == IGNORED).all()
+    assert starts[24:32].tolist() == [0] * 6 + [6] * 2
+    told = np.where(labels == IGNORED, ids, labels)[:43]
+    assert told.tolist() == [*range(10, 40), *range(40, 53)]
+    hidden = labels != IGNORED
+    assert 4 < hidden.sum() < 25
+    assert (ids[hidden] == 4).mean() > 0.5
+
+
+def test_passes_hide_others_and_streams_the_same():
+    batches = MaskedBatches([np.arange(10, 90)], MASKING, length=8, rows=5, shuffled=True, seed=3)
+    first, second = ([labels for _, labels in batches.one_pass(number)] for number in (0, 1))
+    hidden = [{*np.concatenate(labels).ravel().tolist()} for labels in (first, second)]
+    assert hidden[0] != hidden[1]
+    _, inputs, labels = next(batches.stream(Position(1, 1)))
+    np.testing.assert_array_equal(labels, second[1])
+    assert "document_starts" not in inputs
+
+
+def test_whole_words_are_hidden_together():
+    masking = Masking(mask_id=4, vocab_size=100, share=0.4, whole_words=True)
+    documents = [np.arange(10, 40)] * 20
+    words = [np.arange(30) // 3] * 20
+    options = {"length": 30, "rows": 4, "shuffled": False}
+    made = MaskedBatches(documents, masking, words=words, **options)
+    hidden = np.concatenate([labels for _, labels in made.one_pass()]) != IGNORED
+    threes = hidden.reshape(-1, 3).sum(axis=1)
+    assert {*threes.tolist()} == {0, 3}
+    assert hidden.mean() == pytest.approx(0.4, abs=0.1)
+    # The last word of a document and the first of the next are two, though they have one number.
+    edges = hidden.reshape(20, 10, 3)[:, :, 0]
+    assert (edges[:-1, -1] != edges[1:, 0]).any()
+    with pytest.raises(KzooError, match="say which tokens make a word"):
+        MaskedBatches(documents, masking, **options)
+    with pytest.raises(KzooError, match="give a number between 0 and 1"):
+        Masking(mask_id=4, vocab_size=100, share=1.0)

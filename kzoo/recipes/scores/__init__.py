@@ -11,7 +11,12 @@ from kzoo.recipes.scores.classes import (
     label_table,
     named_classes,
 )
-from kzoo.recipes.scores.likelihoods import compare_likelihoods, likelihood_scores
+from kzoo.recipes.scores.likelihoods import (
+    compare_guesses,
+    compare_likelihoods,
+    guess_scores,
+    likelihood_scores,
+)
 from kzoo.recipes.scores.numbers import compare_numbers, number_scores, ranks
 from kzoo.recipes.scores.probabilities import (
     MOST_RANKED,
@@ -37,6 +42,7 @@ __all__ = [
     "class_scores",
     "class_table",
     "compare_classes",
+    "compare_guesses",
     "compare_label_sets",
     "compare_likelihoods",
     "compare_numbers",
@@ -44,6 +50,7 @@ __all__ = [
     "compare_translations",
     "confidences",
     "confusion",
+    "guess_scores",
     "indicators",
     "label_scores",
     "label_table",
