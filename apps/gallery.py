@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from kzoo.apps import page_classify_images, page_classify_text, page_generate, page_translate
 from kzoo.apps.guard import MAX_BYTES, BodyLimit, GalleryGuard
-from kzoo.apps.page import Page, line
+from kzoo.apps.page import Page, Surroundings, line
 from kzoo.apps.server import Server
 from kzoo.apps.shelf import Shelf, find_bundles, open_bundles
 from kzoo.errors import KzooError
@@ -55,7 +55,7 @@ def build_gallery(
         >>> build_gallery([]).title
         'kzoo'
     """
-    return _draw(open_bundles(bundles), example_images)
+    return _draw(open_bundles(bundles), example_images, has_api=False)
 
 
 def launch(
@@ -99,7 +99,11 @@ def launch(
 
 
 def gallery_app(
-    shelf: Shelf, *, example_images: Sequence[str | os.PathLike[str]] = (), max_bytes: int = MAX_BYTES
+    shelf: Shelf,
+    *,
+    example_images: Sequence[str | os.PathLike[str]] = (),
+    max_bytes: int = MAX_BYTES,
+    has_api: bool = False,
 ) -> FastAPI:
     """Return the gallery as an application to serve or to mount at `/`; its lifespan must be run.
 
@@ -109,6 +113,7 @@ def gallery_app(
         shelf: what `open_bundles` gave.
         example_images: image files to offer on the page for images.
         max_bytes: larger uploads are refused.
+        has_api: whether the service's endpoints are at the same address, so that pages say how to ask them.
     """
     folder = tempfile.TemporaryDirectory(prefix="kzoo-uploads-")
 
@@ -119,7 +124,7 @@ def gallery_app(
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     with _uploads_in(folder.name):
-        blocks = _draw(shelf, example_images)
+        blocks = _draw(shelf, example_images, has_api)
         gr.mount_gradio_app(
             app,
             blocks,
@@ -140,7 +145,7 @@ def gallery_app(
     return app
 
 
-def _draw(shelf: Shelf, example_images: Sequence[str | os.PathLike[str]]) -> gr.Blocks:
+def _draw(shelf: Shelf, example_images: Sequence[str | os.PathLike[str]], has_api: bool) -> gr.Blocks:
     images = [Path(image) for image in example_images]
     for image in images:
         if not image.is_file():
@@ -155,7 +160,7 @@ def _draw(shelf: Shelf, example_images: Sequence[str | os.PathLike[str]]) -> gr.
                 with gr.Tab(page.TITLE):
                     pipelines = shelf.serving(page.TASKS)
                     if pipelines:
-                        page.build(pipelines, images)
+                        page.build(pipelines, Surroundings(images, has_api))
                     else:
                         gr.Markdown(
                             f"There is no bundle for this page yet. This makes one:\n```\n{page.COMMAND}\n```"

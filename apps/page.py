@@ -1,11 +1,11 @@
-"""What every page of the gallery shares: its outline, and the form that asks a pipeline."""
+"""What pages of the gallery share: their outline, uploads and downloads, and lines of text."""
 
 from __future__ import annotations
 
 import html
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 MAX_TEXT = 10_000  # characters
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What a page may use.
+
+    Attributes:
+        example_images: image files to click.
+        has_api: whether the service's endpoints are at the page's own address.
+    """
+
+    example_images: Sequence[Path] = ()
+    has_api: bool = False
+
+
 class Page(Protocol):
     """A module that draws one tab.
 
@@ -35,67 +48,8 @@ class Page(Protocol):
     TASKS: frozenset[str]
     COMMAND: str
 
-    def build(self, pipelines: Sequence[Pipeline], example_images: Sequence[Path]) -> None:
-        """Draw the tab for at least one pipeline; `example_images` may be offered to click."""
-
-
-def form(
-    answer: Callable[[Any, Any], tuple[Any, str]],
-    pipelines: Sequence[Pipeline],
-    *,
-    given: Component,
-    result: Component,
-    action: str,
-    examples: Sequence[Any],
-) -> None:
-    """Draw an input on the left, the result on the right, and examples to click below.
-
-    Args:
-        answer: takes the pipeline that was picked and the input's value as the browser sent it; returns the
-            result's value and a remark, perhaps empty. The message of a `KzooError` that it raises is shown.
-        pipelines: at least one; with more, a list to pick from is shown.
-        given: the input, not rendered yet.
-        result: where the answer goes, not rendered yet.
-        action: the button's words.
-        examples: values for the input.
-    """
-    by_name = {pipeline.name: pipeline for pipeline in pipelines}
-
-    def ask(name: str, value: Any) -> tuple[Any, str]:
-        start = time.perf_counter()
-        try:
-            shown, remark = answer(by_name[name], value)
-        except KzooError as error:
-            return None, line(str(error), "problem")
-        milliseconds = 1000 * (time.perf_counter() - start)
-        took = line(f"{milliseconds:.1f} ms on {by_name[name].device.upper()}", "took")
-        return shown, took + (line(remark, "remark") if remark else "")
-
-    with gr.Row(equal_height=False):
-        with gr.Column():
-            names = list(by_name)
-            model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
-            given.render()
-            button = gr.Button(action, variant="primary")
-        with gr.Column():
-            result.render()
-            status = gr.Markdown(elem_classes="status")
-
-    wiring: dict[str, Any] = {
-        "fn": ask,
-        "inputs": [model, given],
-        "outputs": [result, status],
-        # Images stay the files they are: the bundle's own reading says what is wrong with one, Gradio's not.
-        "preprocess": False,
-        "api_visibility": "private",
-        "show_progress": "minimal",
-    }
-    button.click(**wiring)
-    if isinstance(given, gr.Textbox):
-        given.submit(**wiring)
-    if examples:
-        clickable = gr.Examples([[example] for example in examples], [given], cache_examples=False)
-        clickable.load_input_event.then(**wiring)
+    def build(self, pipelines: Sequence[Pipeline], surroundings: Surroundings) -> None:
+        """Draw the tab for at least one pipeline."""
 
 
 def stop_with(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from kzoo.apps import heatmap, page, page_classify_compare, page_classify_many
+from kzoo.apps import about, heatmap, page, page_classify_compare, page_classify_many
 from kzoo.apps.answer_view import AnswerView
 from kzoo.apps.classifying import KINDS, MAX_BARS, Answer, Classifier, Kind
 from kzoo.apps.text_boxes import TextBoxes
@@ -57,19 +56,19 @@ class _Told:
     explained: gr.State
 
 
-def build(pipelines: Sequence[Pipeline], example_images: Sequence[Path]) -> None:
+def build(pipelines: Sequence[Pipeline], surroundings: page.Surroundings) -> None:
     """Draw the tab: one text, many texts, and two bundles side by side."""
     known = {pipeline.name: Classifier(pipeline) for pipeline in pipelines}
     with gr.Tabs():
         with gr.Tab("One text"):
-            _build_text(known)
+            _build_text(known, surroundings)
         with gr.Tab("Many texts"):
             page_classify_many.build(known)
         with gr.Tab("Compare"):
             page_classify_compare.build(known)
 
 
-def _build_text(known: dict[str, Classifier]) -> None:
+def _build_text(known: dict[str, Classifier], surroundings: page.Surroundings) -> None:
     first = next(iter(known.values()))
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280):
@@ -80,7 +79,7 @@ def _build_text(known: dict[str, Classifier]) -> None:
                 visible=len(known) > 1,
                 filterable=False,
             )
-            about = gr.Markdown(page.line(first.about(), "about"), elem_classes="status")
+            facts = gr.Markdown(page.line(first.about(), "about"), elem_classes="status")
             boxes = TextBoxes.draw(first)
             most = gr.Slider(label="Labels shown", step=1, **_range_of_labels(first))
             button = gr.Button("Classify", variant="primary")
@@ -110,10 +109,20 @@ def _build_text(known: dict[str, Classifier]) -> None:
     model.input(
         switch,
         model,
-        [about, most, *boxes.changing, *shown],
+        [facts, most, *boxes.changing, *shown],
         api_visibility="private",
         show_progress="hidden",
     )
+
+    def call(pipeline: Pipeline, one: str, other: str) -> about.Call:
+        text = known[pipeline.name].read(one, other)
+        if pipeline.task == "embedding":
+            return about.Call("/similarity", list(text), body={"pairs": [text]})
+        several = known[pipeline.name].kind in (Kind.LABEL, Kind.LABELS)
+        return about.Call("/classify", text, {"top_k": TOP_K if several else None})
+
+    pipelines = {name: classifier.pipeline for name, classifier in known.items()}
+    about.draw(pipelines, model, [boxes.first, boxes.second], call, surroundings)
 
 
 def _draw_told() -> _Told:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
 
-from kzoo.apps import page
+from kzoo.apps import about, page
 from kzoo.errors import KzooError
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ MAX_TOKENS = 1_000
 _PAUSE = 0.05  # seconds between two pictures of what grows
 
 
-def build(pipelines: Sequence[Pipeline], example_images: Sequence[Path]) -> None:
+def build(pipelines: Sequence[Pipeline], surroundings: page.Surroundings) -> None:
     """Draw the tab: a prompt and how to go on with it on the left, the text on the right."""
     models = {pipeline.name: cast("TextGeneration", pipeline) for pipeline in pipelines}
     names = list(models)
@@ -55,6 +54,11 @@ def build(pipelines: Sequence[Pipeline], example_images: Sequence[Path]) -> None
         clickable = gr.Examples([[str(example)] for example in examples], [prompt], cache_examples=False)
         runs.append(clickable.load_input_event.then(**wiring))
     page.stop_with(stop, runs, [status], [page.line("Stopped.", "remark")])
+
+    def call(pipeline: Pipeline, prompt: str, *settings: Any) -> about.Call:
+        return about.Call("/generate", _checked(prompt), _options(*settings))
+
+    about.draw(models, model, [prompt, *settings], call, surroundings)
 
 
 def _build_settings() -> list[gr.components.Component]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
 
-from kzoo.apps import heatmap, page, page_translate_file, translating
+from kzoo.apps import about, heatmap, page, page_translate_file, translating
 from kzoo.apps.languages import Direction, directions
 from kzoo.apps.translating import Work
 from kzoo.errors import KzooError
@@ -47,7 +46,7 @@ class _Closer:
     note: gr.Markdown
 
 
-def build(pipelines: Sequence[Pipeline], example_images: Sequence[Path]) -> None:
+def build(pipelines: Sequence[Pipeline], surroundings: page.Surroundings) -> None:
     """Draw the tab: languages and beams; texts and files below; of texts, a sentence looked at closely."""
     known = directions(cast("Sequence[Translation]", pipelines))
     first = next(iter(known))
@@ -73,6 +72,13 @@ def build(pipelines: Sequence[Pipeline], example_images: Sequence[Path]) -> None
     def name_languages(picked: str) -> tuple[Any, Any]:
         return gr.update(label=known[picked].source_name), gr.update(label=known[picked].target_name)
 
+    def call(pipeline: Pipeline, picked: str, count: float, text: str) -> about.Call:
+        target = known[picked].target_language
+        options = {"num_beams": int(count) if count > 1 else None, "target_language": target}
+        return about.Call("/translate", _checked(text), options)
+
+    pipelines_by_label = {name: direction.pipeline for name, direction in known.items()}
+    about.draw(pipelines_by_label, label, [label, beams, source], call, surroundings)
     label.change(name_languages, label, [source, target], api_visibility="private", show_progress="hidden")
 
 

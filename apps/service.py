@@ -95,7 +95,7 @@ def create_app(
     def make_pages() -> FastAPI:
         from kzoo.apps import gallery_app
 
-        return gallery_app(shelf, example_images=example_images, max_bytes=limits.max_bytes)
+        return gallery_app(shelf, example_images=example_images, max_bytes=limits.max_bytes, has_api=True)
 
     pages = LatePages(service, make_pages) if gallery else None
 

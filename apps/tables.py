@@ -135,6 +135,17 @@ def read_lines(text: str, parts: int = 1) -> Table:
     return _of_lines(name, [(line, (cells + [""] * parts)[:parts]) for line, cells in records], b"")
 
 
+def table_of(column: str, cells: Sequence[str]) -> Table:
+    """Return a table of one column, to be written as a `.csv`.
+
+    Example:
+        >>> table_of("image", ["a.png"]).write({"label": ["cat"]})
+        (b'image,label\\na.png,cat\\n', 0)
+    """
+    rows = [Row(place + 1, [cell]) for place, cell in enumerate(cells)]
+    return _of_rows(column, [column], rows, b"")
+
+
 def _read_text(name: str, text: str, mark: bytes, named: bool) -> Table:
     lines = list(_lines(text))
     tabs = {content.count("\t") for _, content in lines if content.strip()}
@@ -146,8 +157,10 @@ def _read_text(name: str, text: str, mark: bytes, named: bool) -> Table:
 def _of_lines(name: str, records: Sequence[tuple[int, list[str]]], mark: bytes) -> Table:
     width = len(records[0][1])
     columns = ["text"] if width == 1 else [f"text_{part + 1}" for part in range(width)]
-    rows = [Row(line, cells) for line, cells in records]
+    return _of_rows(name, columns, [Row(line, cells) for line, cells in records], mark)
 
+
+def _of_rows(name: str, columns: list[str], rows: list[Row], mark: bytes) -> Table:
     def write(added: Mapping[str, Sequence[Value]]) -> tuple[bytes, int]:
         return _written(columns, rows, added, mark, _csv_writer(",", "\n"))
 

@@ -102,6 +102,39 @@ class _ReluGrad:
         replace(context, node, "Mul", [flow, passed])
 
 
+class _MaxPoolGrad:
+    """What flows back into an image whose largest values were taken, window by window."""
+
+    @classmethod
+    def version_13(cls, context: Any, node: Any, **kwargs: Any) -> None:
+        """Add up, at each place that was the largest of its window, what flows back into that window."""
+        image, _, flow = node.input
+        if node.get_attr_value("data_format") not in (None, b"NHWC"):
+            raise ExportError(
+                "Explanations cannot be exported of a model whose poolings have channels first."
+            )
+        first = make(context, "Transpose", [image], perm=[0, 3, 1, 2])
+        pooled = context.make_node(
+            "MaxPool",
+            [first],
+            attr={
+                "kernel_shape": node.get_attr_value("ksize")[1:3],
+                "strides": node.get_attr_value("strides")[1:3],
+                "auto_pad": {b"SAME": "SAME_UPPER"}.get(node.get_attr_value("padding"), "VALID"),
+            },
+            output_count=2,
+            dtypes=[context.get_dtype(image), _INT64],
+        )
+        flat = constant(context, np.full(1, -1, "int64"))
+        places = make(context, "Reshape", [pooled.output[1], flat])
+        flows = make(context, "Reshape", [make(context, "Transpose", [flow], perm=[0, 3, 1, 2]), flat])
+        shape = make(context, "Shape", [first])
+        zeros = make(context, "Reshape", [make(context, "Expand", [_number(context, flow, 0), shape]), flat])
+        summed = make(context, "ScatterElements", [zeros, places, flows], axis=0, reduction="add")
+        shaped = make(context, "Reshape", [summed, shape])
+        replace(context, node, "Transpose", [shaped], perm=[0, 2, 3, 1])
+
+
 class _ShapeN:
     """The shapes of several tensors."""
 
@@ -175,6 +208,7 @@ def _sqrt(context: Any, y: str, flow: str) -> str:
 DERIVATIVES = {
     "BroadcastGradientArgs": _BroadcastGradientArgs,
     "ConcatOffset": _ConcatOffset,
+    "MaxPoolGrad": _MaxPoolGrad,
     "ReluGrad": _ReluGrad,
     "RsqrtGrad": _of(_rsqrt),
     "ShapeN": _ShapeN,

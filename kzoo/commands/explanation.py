@@ -1,4 +1,4 @@
-"""`kzoo explain`: which words of a text a label comes from."""
+"""`kzoo explain`: which words of a text, or parts of an image, a label comes from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from kzoo.errors import KzooError
 
 def explain(
     model: Annotated[pathlib.Path, typer.Argument(help="Folder of a bundle, or a .keras file.")],
-    text: Annotated[list[str], typer.Argument(help="A text, or two for a model of pairs.")],
+    inputs: Annotated[
+        list[str], typer.Argument(help="A text, or two for a model of pairs; or the file of an image.")
+    ],
     method: Annotated[
         str | None,
         typer.Option(help="integrated_gradients, rollout or occlusion; the best that there is unless given."),
@@ -22,43 +24,53 @@ def explain(
     label: Annotated[
         str | None, typer.Option(help="Which label; the most probable one unless given.")
     ] = None,
-    output: Annotated[pathlib.Path | None, typer.Option(help="Draw the words into this .png.")] = None,
+    output: Annotated[pathlib.Path | None, typer.Option(help="Draw words or image into this .png.")] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Say which words of a text a label comes from."""
-    if len(text) > 2:
+    """Say which words of a text, or which parts of an image, a label comes from."""
+    if len(inputs) > 2:
         raise KzooError(
-            f"There are {len(text)} texts; one is explained at a time, or a pair: put it in quotes."
+            f"There are {len(inputs)} texts; one is explained at a time, or a pair: put it in quotes."
         )
     if output is not None and output.suffix != ".png":
         raise KzooError(f"--output '{output}' does not end in .png, which is what pictures are.")
-    item: Any = text[0] if len(text) == 1 else tuple(text)
+    item: Any = inputs[0] if len(inputs) == 1 else tuple(inputs)
     with errors.status("explaining"):
         found = _explain(model, item, method, label, device)
+    is_text = hasattr(found, "words")
     if output is not None:
-        from kzoo.runtime.shading import draw_words
+        from kzoo.runtime.shading import draw_image, draw_words
 
-        draw_words(found, output)
+        (draw_words if is_text else draw_image)(found, output)
     if as_json:
         print_json(found.as_dict())
         return
     from kzoo.runtime.tables import draw_table
 
-    rows = [(word.text, f"{weight:+.4f}") for word, weight in zip(found.words, found.weights, strict=True)]
-    typer.echo(f"{found.label} {found.score:.4f}, by {found.method}\n")
-    typer.echo(draw_table(("word", "weight"), rows))
+    typer.echo(f"{found.label} {found.score:.4f}, by {found.method}")
+    if is_text:
+        rows = [
+            (word.text, f"{weight:+.4f}") for word, weight in zip(found.words, found.weights, strict=True)
+        ]
+        typer.echo("\n" + draw_table(("word", "weight"), rows))
+    elif output is None:
+        typer.echo("Which parts of the image: --output explained.png draws it, --json writes it.", err=True)
 
 
-def _explain(model: pathlib.Path, text: Any, method: str | None, label: str | None, device: Any) -> Any:
+def _explain(model: pathlib.Path, item: Any, method: str | None, label: str | None, device: Any) -> Any:
     if model.suffix == ".keras":
         if device != "auto":
             raise KzooError("--device is for bundles; Keras runs where its backend does.")
         loaded = import_models().load(model)
         from kzoo import explanation
 
-        return explanation.explain(loaded, text, **({"method": method} if method else {}), label=label)
+        of_keras = explanation.explain_image if loaded.task == "image_classification" else explanation.explain
+        return of_keras(loaded, item, **({"method": method} if method else {}), label=label)
     import kzoo
-    from kzoo.runtime import explanation as of_bundles
+    from kzoo.runtime.explanation import explain as explain_text
+    from kzoo.runtime.image_explanation import explain_image
 
-    return of_bundles.explain(kzoo.load(model, device=device), text, label=label, method=method)
+    pipeline = kzoo.load(model, device=device)
+    of_bundle = explain_image if pipeline.task == "image_classification" else explain_text
+    return of_bundle(pipeline, item, label=label, method=method)

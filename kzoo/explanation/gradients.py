@@ -1,39 +1,51 @@
-"""How fast a label's odds grow with the embedding of each token, on any backend."""
+"""How fast a label's odds grow with the embedding of each token, or with each pixel, on any backend."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import keras
+import numpy as np
 from keras import ops
 
 from kzoo.layers import scale_embeddings
 from kzoo.models import TransformerModel
 from kzoo.runtime.explanation import EXCLUSIVE
+from kzoo.vision import ImagePreprocessing
 
 
 def slopes(model: TransformerModel, inputs: dict[str, Any], scale: Any, label: Any) -> dict[str, Any]:
-    """Return the logits of a batch, and the derivatives of its labels' log odds by the tokens' scale.
+    """Return the logits of a batch, and the derivatives of its labels' log odds by the scale of tokens or pixels.
 
     Args:
-        model: a classifier of texts.
+        model: a classifier of texts or images.
         inputs: what it is called on, tensors by name.
-        scale: float32 (batch, length), what the embedding of each token is multiplied by.
+        scale: float32; (batch, length), what the embedding of each token is multiplied by, or (batch, height, width),
+            how far each pixel is from black: 1 where it is as it is.
         label: int (batch,), the class whose odds are meant.
 
     Returns:
-        `logits` (batch, classes) and `slopes` (batch, length), tensors.
+        `logits` (batch, classes) and `slopes`, of the scale's shape, tensors.
     """
 
     def total(scale: Any) -> tuple[Any, Any]:
-        with scale_embeddings(model.backbone.token_embedding, scale):
-            logits = model(inputs, training=False)["logits"]
+        logits = _scaled_logits(model, inputs, scale)
         # A row's odds depend on no other row's scale, so that one sum serves all rows.
         return ops.sum(_log_odds(logits, label, EXCLUSIVE[model.task])), logits
 
     derivative, logits = _derivative(total, scale)
     return {"logits": logits, "slopes": derivative}
+
+
+def _scaled_logits(model: TransformerModel, inputs: dict[str, Any], scale: Any) -> Any:
+    if "pixel_values" not in inputs:
+        with scale_embeddings(model.backbone.token_embedding, scale):
+            return model(inputs, training=False)["logits"]
+    settings = cast(ImagePreprocessing, model.image_preprocessing)
+    black = ops.convert_to_tensor(-np.asarray(settings.mean, "float32") / np.asarray(settings.std, "float32"))
+    pixels = black + ops.expand_dims(scale, -1) * (inputs["pixel_values"] - black)
+    return model({**inputs, "pixel_values": pixels}, training=False)["logits"]
 
 
 def _log_odds(logits: Any, label: Any, exclusive: bool) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from keras import ops
@@ -20,8 +20,10 @@ from kzoo.runtime.explanation import (
     Explanation,
     explain_with,
 )
-from kzoo.runtime.inputs import TextReader
+from kzoo.runtime.image_explanation import ImageExplanation, explain_image_with
+from kzoo.runtime.inputs import ImageReader, TextReader
 from kzoo.text import Text
+from kzoo.vision import ImagePreprocessing
 
 
 def explain(
@@ -47,34 +49,67 @@ def explain(
         ['A', 'dog', 'runs']
     """
     check_explainable(model)
+    if model.task == "image_classification":
+        raise KzooError("The model classifies images: explain them by explain_image.")
     return explain_with(_OfKeras(model), text, label, method)
 
 
-def attention_maps(model: TransformerModel, text: Text) -> np.ndarray:
-    """Return the attention weights of a text.
+def explain_image(
+    model: TransformerModel, image: Any, method: str = INTEGRATED_GRADIENTS, label: str | None = None
+) -> ImageExplanation:
+    """Say how much each pixel has to do with the label that a model gives to an image.
 
     Args:
-        model: an encoder or a decoder of the zoo, with its tokenizer.
-        text: a string, or a pair of strings.
+        model: one of the zoo's models for classes of images.
+        image: anything that `kzoo.vision.preprocess` takes for one.
+        method: `"integrated_gradients"`, `"rollout"` or `"occlusion"`.
+        label: which label to explain; the most probable one unless given.
+
+    Raises:
+        KzooError: the model does not classify images, or the label or the method is unknown.
+
+    Example:
+        >>> import kzoo
+        >>> model = kzoo.models.vit_micro_patch4_32(num_layers=1, labels=["cat", "dog"])
+        >>> explain_image(model, np.zeros((40, 40, 3), np.uint8), "rollout").weights.shape
+        (32, 32)
+    """
+    if model.task != "image_classification":
+        raise KzooError(
+            f"Only labels of images are explained; {type(model.backbone).__name__} with task='{model.task}' has none."
+        )
+    return explain_image_with(_OfKeras(model), image, label, method)
+
+
+def attention_maps(model: TransformerModel, item: Any) -> np.ndarray:
+    """Return the attention weights of a text or an image.
+
+    Args:
+        model: an encoder or a decoder of the zoo, of texts, with its tokenizer, or of images.
+        item: a string, a pair of strings, or an image.
 
     Returns:
         float32 (layers, heads, length, length): how much each token, special ones included, takes of each other one.
+        An image's tokens are its patches, along rows, behind the class token if the model has one.
 
     Raises:
-        KzooError: the model reads no texts, or both a source and a target, or has no tokenizer.
+        KzooError: the model reads texts and images, or a source and a target, or has no tokenizer.
     """
     signature = model.signature()
-    if "input_ids" not in signature or signature.keys() & {"decoder_input_ids", "pixel_values"}:
-        raise KzooError(f"{type(model.backbone).__name__} is not a model of texts alone.")
-    return np.concatenate(model.attention_maps(_feeds(model, text)))
+    if "decoder_input_ids" in signature or len(signature.keys() & {"input_ids", "pixel_values"}) != 1:
+        raise KzooError(f"{type(model.backbone).__name__} is not a model of texts alone, or of images.")
+    reader = _reader(model)
+    items, _ = reader.listed([item])
+    feeds = reader.read(items, 0).feeds
+    return np.concatenate(model.attention_maps({name: feeds[name] for name in signature}))
 
 
-def rollout(model: TransformerModel, text: Text) -> np.ndarray:
+def rollout(model: TransformerModel, item: Any) -> np.ndarray:
     """Return what part of each token's input reaches each place of the last layer (Abnar and Zuidema, 2020).
 
     Args:
-        model: an encoder or a decoder of the zoo, with its tokenizer.
-        text: a string, or a pair of strings.
+        model: as for `attention_maps`.
+        item: as for `attention_maps`.
 
     Returns:
         float64 (length, length), rows that sum to 1.
@@ -82,36 +117,30 @@ def rollout(model: TransformerModel, text: Text) -> np.ndarray:
     Raises:
         KzooError: as for `attention_maps`.
     """
-    return attribution.rollout(attention_maps(model, text))
+    return attribution.rollout(attention_maps(model, item))
 
 
 def check_explainable(model: TransformerModel) -> None:
-    """Refuse a model that gives texts neither labels nor numbers.
+    """Refuse a model that gives texts neither labels nor numbers, and images no labels.
 
     Raises:
         KzooError: it does not, or reads a source and a target.
     """
-    signature = model.signature()
-    if model.task not in EXCLUSIVE or "input_ids" not in signature or "decoder_input_ids" in signature:
+    if model.task not in EXCLUSIVE or "decoder_input_ids" in model.signature():
         raise KzooError(
-            f"Only labels of texts are explained; {type(model.backbone).__name__} with task='{model.task}' has none."
+            f"Only labels are explained; {type(model.backbone).__name__} with task='{model.task}' has none."
         )
 
 
-def _reader(model: TransformerModel) -> TextReader:
+def _reader(model: TransformerModel) -> TextReader | ImageReader:
+    if "pixel_values" in model.signature():
+        return ImageReader(cast(ImagePreprocessing, model.image_preprocessing))
     if model.tokenizer is None or model.max_length is None:
         raise KzooError(
             "The model has no tokenizer to read texts with: set model.tokenizer = 'tokenizer.json'."
         )
     kinds: Any = "pairs" if model.task == "next_sentence" else "both"
     return TextReader(model.tokenizer, model.max_length, kinds, offsets=True)
-
-
-def _feeds(model: TransformerModel, text: Text) -> dict[str, np.ndarray]:
-    reader = _reader(model)
-    items, _ = reader.listed([text])
-    feeds = reader.read(items, 0).feeds
-    return {name: feeds[name] for name in model.signature()}
 
 
 class _OfKeras:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from kzoo.errors import BundleError, did_you_mean
+from kzoo.runtime.external import weight_files
 from kzoo.runtime.manifest import FORMAT_VERSION, MANIFEST_FILE, FileRecord, Manifest
 
 MAX_MANIFEST_BYTES = 16 * 2**20
@@ -39,14 +41,13 @@ class Bundle:
         manifest = _read_manifest(folder)
         for name, record in manifest.files.items():
             _check_file(folder / name, record)
-        needed = [graph.file for graph in manifest.graphs.values()]
-        if manifest.text is not None:
-            needed.append(manifest.text.tokenizer)
-        for name in needed:
-            if name not in manifest.files:
-                raise BundleError(
-                    f"{folder / MANIFEST_FILE} gives no size and sha256 of {name}. Export again."
-                )
+        graphs = [graph.file for graph in manifest.graphs.values()]
+        needed = graphs if manifest.text is None else [*graphs, manifest.text.tokenizer]
+        _check_listed(folder, manifest, needed)
+        # What ONNX Runtime opens for a graph has to be checked as well.
+        _check_listed(
+            folder, manifest, [name for file in graphs for name in sorted(weight_files(folder / file))]
+        )
         return cls(folder, manifest)
 
     def path(self, name: str) -> Path:
@@ -107,6 +108,12 @@ def _read_manifest(folder: Path) -> Manifest:
             for problem in error.errors()[:5]
         )
         raise BundleError(f"{file} is not a valid manifest: {problems}. Export the bundle again.") from None
+
+
+def _check_listed(folder: Path, manifest: Manifest, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in manifest.files:
+            raise BundleError(f"{folder / MANIFEST_FILE} gives no size and sha256 of {name}. Export again.")
 
 
 def _check_file(file: Path, record: FileRecord) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from kzoo.errors import BundleError
 from kzoo.runtime.bundle import Bundle
+from kzoo.runtime.external import weight_files
 from kzoo.runtime.metadata import decode_metadata
 from kzoo.runtime.protobuf import read_fields, read_number
 from kzoo.runtime.session import Device, open_recording_session
@@ -23,7 +24,7 @@ _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
 _GRAPH_NODE, _GRAPH_INITIALIZER = 1, 5
 _NODE_OPERATION, _NODE_ATTRIBUTE = 4, 5
 _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 6, 11
-_TENSOR_DIMS, _TENSOR_EXTERNAL = 1, 13
+_TENSOR_DIMS = 1
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 # How many items of a list are shown, and how many letters of anything.
 _MOST_ITEMS, _LONGEST = 5, 100
@@ -175,13 +176,11 @@ def read_contents(path: str | os.PathLike[str]) -> GraphContents:
     """
     file = Path(path)
     contents = GraphContents()
-    external: set[str] = set()
+    external = weight_files(file)
     try:
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
             contents.files[file.name] = len(content)
-            _read_model(content, contents, external)
-    except OSError as error:
-        raise BundleError(f"'{file}' cannot be read: {error.strerror}.") from None
+            _read_model(content, contents)
     except ValueError:
         raise BundleError(f"'{file}' is no ONNX file, or is damaged.") from None
     if not contents.operations:
@@ -213,11 +212,11 @@ def _brief(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-def _read_model(content: mmap.mmap, contents: GraphContents, external: set[str]) -> None:
+def _read_model(content: mmap.mmap, contents: GraphContents) -> None:
     entries = {}
     for number, _, start, end in read_fields(content, 0, len(content)):
         if number == _MODEL_GRAPH:
-            _read_graph(content, start, end, contents, external)
+            _read_graph(content, start, end, contents)
         elif number == _MODEL_OPSET:
             parts = {part: (left, right) for part, _, left, right in read_fields(content, start, end)}
             domain = _text(content, *parts[_OPSET_DOMAIN]) if _OPSET_DOMAIN in parts else ""
@@ -229,18 +228,16 @@ def _read_model(content: mmap.mmap, contents: GraphContents, external: set[str])
     contents.facts = {name: value for name, value in decode_metadata(entries).items() if _is_shallow(value)}
 
 
-def _read_graph(
-    content: mmap.mmap, start: int, end: int, contents: GraphContents, external: set[str]
-) -> None:
+def _read_graph(content: mmap.mmap, start: int, end: int, contents: GraphContents) -> None:
     for number, _, left, right in read_fields(content, start, end):
         if number == _GRAPH_NODE:
-            _read_node(content, left, right, contents, external)
+            _read_node(content, left, right, contents)
         elif number == _GRAPH_INITIALIZER:
             contents.initializers += 1
-            contents.parameters += math.prod(_read_tensor(content, left, right, external))
+            contents.parameters += math.prod(_read_tensor(content, left, right))
 
 
-def _read_node(content: mmap.mmap, start: int, end: int, contents: GraphContents, external: set[str]) -> None:
+def _read_node(content: mmap.mmap, start: int, end: int, contents: GraphContents) -> None:
     for number, _, left, right in read_fields(content, start, end):
         if number == _NODE_OPERATION:
             name = _text(content, left, right)
@@ -248,21 +245,17 @@ def _read_node(content: mmap.mmap, start: int, end: int, contents: GraphContents
         elif number == _NODE_ATTRIBUTE:
             for part, _, first, last in read_fields(content, left, right):
                 if part in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
-                    _read_graph(content, first, last, contents, external)
+                    _read_graph(content, first, last, contents)
 
 
-def _read_tensor(content: mmap.mmap, start: int, end: int, external: set[str]) -> list[int]:
-    """Return a tensor's dimensions, and note the file that its values are in if that is another one."""
+def _read_tensor(content: mmap.mmap, start: int, end: int) -> list[int]:
+    """Return a tensor's dimensions."""
     dims: list[int] = []
     for number, _, left, right in read_fields(content, start, end):
         if number == _TENSOR_DIMS:
             while left < right:
                 size, left = read_number(content, left)
                 dims.append(size)
-        elif number == _TENSOR_EXTERNAL:
-            entry = _read_entry(content, left, right)
-            if entry.get(_ENTRY_KEY) == "location":
-                external.add(entry.get(_ENTRY_VALUE, ""))
     return dims
 
 

@@ -16,17 +16,22 @@ from kzoo.vision import is_image, preprocess
 
 
 class TruncationWarning(UserWarning):
-    """Texts had more tokens than the model takes, and were cut."""
+    """Texts had more tokens than the model takes, and were cut.
+
+    Attributes:
+        places: which, by their index among those that were given together.
+    """
+
+    def __init__(self, message: str, places: Sequence[int] = ()):
+        super().__init__(message)
+        self.places = tuple(places)
 
 
 def warn_of_cuts(cut: Sequence[int], total: int, max_length: int, stacklevel: int) -> None:
     """Warn that some of `total` texts, those at these places, were cut; `stacklevel` is the caller's own."""
     shown = ", ".join(map(str, sorted(cut)[:10])) + (", ..." if len(cut) > 10 else "")
-    warnings.warn(
-        f"{len(cut)} of {total} texts had more than {max_length} tokens and were cut (index {shown}).",
-        TruncationWarning,
-        stacklevel=stacklevel + 1,
-    )
+    message = f"{len(cut)} of {total} texts had more than {max_length} tokens and were cut (index {shown})."
+    warnings.warn(TruncationWarning(message, sorted(cut)), stacklevel=stacklevel + 1)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,10 @@ EXPLANATION = "explanation"
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
+# Sizes of tensors; what is larger than this could not be run.
+Size = Annotated[int, Field(ge=0, lt=2**31)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,8 +31,8 @@ class TensorSpec(_Section):
     """A graph's input or output: name, numpy dtype, and a shape whose free dimensions are names."""
 
     name: str
-    dtype: str
-    shape: list[int | str]
+    dtype: str = Field(pattern=r"^(bool|u?int(8|16|32|64)|float(16|32|64))$")
+    shape: list[Size | str]
 
 
 class GraphSpec(_Section):
@@ -87,7 +91,7 @@ class Manifest(BaseModel):
     image: ImagePreprocessing | None = None
     generation: GenerationDefaults | None = None
     opset: int
-    tolerance: float = Field(default=1e-4, gt=0)
+    tolerance: float = Field(default=1e-4, gt=0, allow_inf_nan=False)
     versions: dict[str, str]
     metrics: dict[str, float] = {}
     files: dict[FileName, FileRecord] = {}

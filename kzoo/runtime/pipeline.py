@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import numpy as np
 
 from kzoo.errors import BundleError, KzooError
-from kzoo.runtime.bundle import Bundle
+from kzoo.runtime.bundle import Bundle, hash_file
 from kzoo.runtime.comparison import Difference, compare
 from kzoo.runtime.inputs import Batch, ImageReader, TextReader, warn_of_cuts
 from kzoo.runtime.manifest import EXPLANATION, GOLDEN_FILE, MANIFEST_FILE, GenerationDefaults, Manifest
@@ -70,6 +70,11 @@ class Pipeline(ABC):
     def task(self) -> str:
         """What the bundle does, for example `"classification"`."""
         return self.manifest.task
+
+    @property
+    def checksum(self) -> str:
+        """The sha256 of the manifest, which has those of all other files."""
+        return hash_file(self._bundle.folder / MANIFEST_FILE).sha256
 
     @property
     def device(self) -> str:

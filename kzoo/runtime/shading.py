@@ -1,4 +1,4 @@
-"""Pictures of explanations: words in the colours of their weights, and the attention of a head."""
+"""Pictures of explanations: words and pixels in the colours of their weights, and the attention of a head."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import numpy as np
 from kzoo.errors import KzooError, MissingDependencyError
 from kzoo.replace import replacing
 from kzoo.runtime.explanation import Explanation
+from kzoo.runtime.image_explanation import ImageExplanation, enlarge
 
 # Blue for, orange against: told apart by eyes of any kind.
 _FOR, _AGAINST = (0.13, 0.40, 0.67), (0.85, 0.37, 0.01)
 _INCHES = 8.0
 _SIZE = 13
+# Small images are shown at least so many pixels high and wide.
+_SHOWN = 224
 
 
 def draw_words(explanation: Explanation, path: str | pathlib.Path) -> None:
@@ -62,6 +65,50 @@ def draw_words(explanation: Explanation, path: str | pathlib.Path) -> None:
     title = f"{explanation.label} {explanation.score:.3g}, by {explanation.method.replace('_', ' ')}"
     figure.text(margin / width, 1 - 0.5 / lines, _plain(title), fontsize=10, va="center", color="dimgray")
     _write(figure, path)
+
+
+def draw_image(explanation: ImageExplanation, path: str | pathlib.Path) -> None:
+    """Draw an image, and beside it the same in grey, blue where it speaks for the label and orange against it.
+
+    Args:
+        explanation: what to draw.
+        path: the picture to write, ending in .png; there must be a folder for it.
+
+    Raises:
+        KzooError: the path does not end in .png.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    figure = _figure((_INCHES, _INCHES / 2 + 0.3))
+    plain, shaded = figure.subplots(1, 2)
+    image = explanation.image
+    plain.imshow(np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image)
+    shaded.imshow(shade(image, explanation.weights))
+    for axes in (plain, shaded):
+        axes.set_axis_off()
+    title = f"{explanation.label} {explanation.score:.3g}, by {explanation.method.replace('_', ' ')}"
+    figure.suptitle(_plain(title), fontsize=10, color="dimgray")
+    figure.tight_layout()
+    _write(figure, path)
+
+
+def shade(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return an image in grey, the stronger coloured the more its parts weigh: blue above 0, orange below.
+
+    Args:
+        image: uint8 (height, width, 1 or 3).
+        weights: (rows, columns), of the image's pixels or of larger parts in their places.
+
+    Returns:
+        uint8 (height, width, 3); a small image has become larger by a whole factor.
+    """
+    factor = -(-_SHOWN // min(image.shape[:2]))
+    height, width = (side * factor for side in image.shape[:2])
+    grey = enlarge(image.mean(axis=2), height, width)[..., None]
+    large = enlarge(np.asarray(weights, np.float64), height, width)[..., None]
+    share = np.abs(large) / (float(np.abs(large).max()) or 1.0)
+    colours = 255 * np.where(large < 0, np.asarray(_AGAINST), np.asarray(_FOR))
+    # Paler than what lies on it, so that colours are seen on dark images too.
+    return np.rint((1 - share) * (0.5 * grey + 90) + share * colours).astype(np.uint8)
 
 
 def draw_attention(attention: np.ndarray, tokens: Sequence[str], path: str | pathlib.Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,21 @@ from kzoo.runtime.session import Session
 from kzoo.runtime.spans import OUTSIDE, label_spans
 
 
+@dataclass(frozen=True)
+class Guesses:
+    """How well a model guesses the hidden tokens of a part of a text.
+
+    Attributes:
+        log_probability: natural logarithm of the probability of all of them, each from what is not hidden.
+        tokens: how many these are.
+        right: how many of them the model takes for the most probable ones.
+    """
+
+    log_probability: float
+    tokens: int
+    right: int
+
+
 class _Word(NamedTuple):
     """A word of a text: its tokens' first row in the batch's arrays, its characters, and its label."""
 
@@ -23,6 +39,14 @@ class _Word(NamedTuple):
     end: int
     label: str
     score: float
+
+
+class _Part(NamedTuple):
+    """A part of a text as long as a model reads: whose it is, its tokens, and the places of those to hide."""
+
+    place: int
+    ids: np.ndarray
+    hidden: np.ndarray
 
 
 class _TextTask(Pipeline):
@@ -198,6 +222,77 @@ class MaskFilling(_TextTask):
             return [results[0] if len(results) == 1 else results for results in filled]
 
         return self._in_batches(self.reader, inputs, batch_size, compute)
+
+    def guesses(
+        self, texts: Sequence[str], *, share: float = 0.15, seed: int = 0, batch_size: int = 32
+    ) -> list[list[Guesses]]:
+        """Hide some tokens of each text, and say how well they are guessed from the others.
+
+        A text that is longer than the model is read in parts as long as it. Which tokens are hidden depends on the
+        seed, the text's place in the list and its tokens' number alone: bundles of one tokenizer guess the same ones.
+
+        Args:
+            texts: any number of them, of any length.
+            share: how many of a text's own tokens are hidden; each behind the mask token.
+            seed: where chance begins.
+            batch_size: most parts that run together.
+
+        Returns:
+            For each text its parts in which anything is hidden, in order.
+
+        Raises:
+            KzooError: if an input is no string, the list is empty, or the share is none.
+        """
+        if not 0.0 < share < 1.0:
+            raise KzooError(f"share is {share}; it must be between 0 and 1.")
+        items, _ = self.reader.listed(list(texts))
+        parts = [part for place, text in enumerate(items) for part in self._parts(text, place, share, seed)]
+        found: list[list[Guesses]] = [[] for _ in items]
+        # Parts of like length together; the order within a text is that of its parts.
+        order = sorted(range(len(parts)), key=lambda index: len(parts[index].ids))
+        guessed: dict[int, Guesses] = {}
+        for first in range(0, len(order), batch_size):
+            batch = order[first : first + batch_size]
+            guessed |= zip(batch, self._guess([parts[index] for index in batch]), strict=True)
+        for index, part in enumerate(parts):
+            found[part.place].append(guessed[index])
+        return found
+
+    def _parts(self, text: str, place: int, share: float, seed: int) -> Iterator[_Part]:
+        """Yield the parts of a text in which something is hidden."""
+        # As long as it is: no token takes less than a byte, and a few stand around the text.
+        encoding = self.reader.tokenizer.encode(
+            [text], max_length=len(text.encode("utf-8")) + 8, offsets=True
+        )
+        if encoding.sequence_ids is None:
+            raise ValueError("the tokenizer gave no offsets")
+        ids, length = encoding.input_ids[0], self.reader.max_length
+        random = np.random.default_rng((seed, place))
+        hidden = (random.random(len(ids)) < share) & (encoding.sequence_ids[0] >= 0)
+        for first in range(0, len(ids), length):
+            rows = slice(first, first + length)
+            if hidden[rows].any():
+                yield _Part(place, ids[rows], np.flatnonzero(hidden[rows]))
+
+    def _guess(self, parts: Sequence[_Part]) -> list[Guesses]:
+        shape = len(parts), max(len(part.ids) for part in parts)
+        ids, mask = np.full(shape, self.reader.tokenizer.pad_id, np.int64), np.zeros(shape, np.int64)
+        places = np.zeros((len(parts), max(len(part.hidden) for part in parts)), np.int64)
+        for row, part in enumerate(parts):
+            ids[row, : len(part.ids)], mask[row, : len(part.ids)] = part.ids, 1
+            ids[row, part.hidden] = self._mask_id
+            places[row, : len(part.hidden)] = part.hidden
+        types = np.zeros(shape, np.int64)
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "mask_positions": places}
+        logits = self._run(feeds)["logits"]
+        guesses = []
+        for row, part in zip(logits, parts, strict=True):
+            told, own = part.ids[part.hidden], row[: len(part.hidden)].astype(np.float64)
+            top = own.max(axis=1)
+            log_total = top + np.log(np.exp(own - top[:, None]).sum(axis=1))
+            log_prob = own[np.arange(len(told)), told] - log_total
+            guesses.append(Guesses(float(log_prob.sum()), len(told), int((own.argmax(axis=1) == told).sum())))
+        return guesses
 
 
 def _filled(text: str, start: int, end: int, word: str) -> str:

@@ -49,8 +49,12 @@ class ImagePreprocessing(BaseModel):
                 raise ValueError(f"{name} has {len(values)} values for {self.channels} channel(s)")
         if min(self.std) <= 0:
             raise ValueError(f"std must be above 0; got {self.std}")
+        if max(self.height, self.width) ** 2 > MAX_PIXELS:
+            raise ValueError(f"{self.height} by {self.width} is too large for a model's images")
         if self.resize is not None:
             height, width = self.resize if isinstance(self.resize, list) else [self.resize] * 2
+            if max(height, width) ** 2 > MAX_PIXELS:
+                raise ValueError(f"resize={self.resize} is too large for a model's images")
             if height < self.height or width < self.width:
                 raise ValueError(
                     f"resize={self.resize} leaves too little to cut {self.height} by {self.width} out of"

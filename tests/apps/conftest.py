@@ -25,6 +25,8 @@ _ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
     "--disable-quic",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
 ]
 
 MOODS = {"Glad": ("happy", "sunny"), "Sad": ("rain", "lost")}

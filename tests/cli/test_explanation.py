@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.bundles import write_image_classifier, write_text_classifier
 from tests.cli.commands import assert_mistake, kzoo_command
@@ -64,8 +66,20 @@ def test_mistakes(bundle, arguments, words):
     assert_mistake(kzoo_command("explain", bundle, *arguments), *words)
 
 
+def test_a_bundle_explains_an_image(tmp_path):
+    bundle = write_image_classifier(tmp_path / "shade")
+    Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(tmp_path / "line.png")
+    output = tmp_path / "explained.png"
+    result = kzoo_command("explain", bundle, tmp_path / "line.png", "--output", output)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.strip().endswith("by occlusion")
+    assert output.read_bytes().startswith(b"\x89PNG")
+    found = json.loads(kzoo_command("explain", bundle, tmp_path / "line.png", "--json").stdout)
+    weights = np.asarray(found["weights"])
+    assert abs(weights.diagonal()).min() > 3 * abs(weights[0, 1])
+    assert_mistake(kzoo_command("explain", bundle, tmp_path / "none.png"), "none.png")
+
+
 def test_what_explains_nothing(tmp_path):
-    shade = write_image_classifier(tmp_path / "shade")
-    assert_mistake(kzoo_command("explain", shade, TEXT), "only labels of texts")
     assert_mistake(kzoo_command("explain", tmp_path / "none", TEXT), "no bundle folder")
     assert_mistake(kzoo_command("explain", tmp_path / "none.keras", TEXT), "none.keras")

@@ -155,8 +155,7 @@ def test_a_model_of_two_texts_explains_both(tokenizer):
 @pytest.mark.parametrize(
     ("family", "options", "message"),
     [
-        ("Bert", {"task": "embedding", "labels": None}, "Only labels of texts"),
-        ("ViT", {"tokenizer": None, "task": "image_classification"}, "Only labels of texts"),
+        ("Bert", {"task": "embedding", "labels": None}, "Only labels"),
         ("Bert", {"tokenizer": None}, "no tokenizer"),
     ],
 )
@@ -164,11 +163,6 @@ def test_what_cannot_be_explained(tokenizer, family, options, message):
     model = tiny(family, **{"tokenizer": tokenizer, "task": "classification", "labels": LABELS, **options})
     with pytest.raises(KzooError, match=message):
         explain(model, TEXT)
-
-
-def test_attention_is_of_texts_alone():
-    with pytest.raises(KzooError, match="ViT is not a model of texts alone"):
-        attention_maps(tiny("ViT"), TEXT)
 
 
 def test_kzoo_knows_the_room():

@@ -13,10 +13,12 @@ import kzoo
 from kzoo.errors import KzooError
 from kzoo.explanation import attention_maps
 from kzoo.explanation import explain as explain_in_keras
+from kzoo.explanation import explain_image as explain_image_in_keras
 from kzoo.runtime.explanation import attention_maps as attention_of_bundle
 from kzoo.runtime.explanation import explain, methods
+from kzoo.runtime.image_explanation import explain_image
 from kzoo.text import Tokenizer
-from tests.models.tiny import tiny
+from tests.models.tiny import shaken, tiny
 
 TEXT = "the dog sleeps on the market"
 
@@ -114,6 +116,25 @@ def test_a_bundle_without_it_says_how_to_get_it(tmp_path):
 
 
 def test_what_cannot_be_explained_is_refused(tmp_path):
-    with pytest.raises(KzooError, match="Only labels of texts"):
-        tiny("ViT").export(tmp_path / "image", explanations=True)
+    with pytest.raises(KzooError, match="Only labels are explained"):
+        tiny("ViT", task="features").export(tmp_path / "image", explanations=True)
     assert not (tmp_path / "image").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["ViT", "CCT"])
+def test_a_bundle_of_images_explains_as_keras_does(family, tmp_path):
+    """CCT's is differentiated through its convolutions and poolings."""
+    keras.utils.set_random_seed(0)
+    model = shaken(tiny(family, labels=["cat", "dog", "bird"]))
+    model.export(tmp_path / "image", explanations=True)
+    pipeline = kzoo.load(tmp_path / "image", device="cpu")
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    # Where a rectifier or a pooling bends, a last bit puts a point of the line on its other side.
+    tolerance = 2e-3 if family == "CCT" else 1e-4
+    for method in methods(pipeline):
+        found = explain_image(pipeline, image, label="dog", method=method)
+        expected = explain_image_in_keras(model, image, method, "dog")
+        np.testing.assert_allclose(found.weights, expected.weights, atol=tolerance)
+        assert found.score == pytest.approx(expected.score, abs=1e-4)
+    np.testing.assert_allclose(attention_of_bundle(pipeline, image), attention_maps(model, image), atol=1e-5)

@@ -145,7 +145,10 @@ def write_token_bundle(folder: Path, task: str, **fields: Any) -> Path:
             for word, others in PRECEDES.items()
         }
         nodes = [
-            helper.make_node("Add", ["mask_positions", "one"], ["next"]),
+            helper.make_node("Add", ["mask_positions", "one"], ["after"]),
+            # The last token of a row is followed by its first.
+            helper.make_node("Shape", ["input_ids"], ["length"], start=1, end=2),
+            helper.make_node("Mod", ["after", "length"], ["next"]),
             helper.make_node("Unsqueeze", ["next", "last"], ["places"]),
             helper.make_node("GatherND", ["input_ids", "places"], ["next_ids"], batch_dims=1),
             helper.make_node("Gather", ["before", "next_ids"], ["logits"]),

@@ -14,7 +14,7 @@ from kzoo.runtime import TruncationWarning
 from kzoo.runtime.attribution import integrate, log_odds, rollout, without_each, words_of
 from kzoo.runtime.explanation import explain, methods
 from kzoo.text import Tokenizer
-from tests.bundles import write_image_classifier, write_text_classifier
+from tests.bundles import write_text_classifier, write_translator
 from tests.runtime.graphs import write_text_bundle
 
 TEXT = "the bank of the match of shares"
@@ -97,12 +97,12 @@ def test_mistakes(topic, text, options, message):
         explain(topic, text, **options)
 
 
-def test_only_labels_of_texts_are_explained(tmp_path, topic):
+def test_only_labels_are_explained(tmp_path, topic):
     assert methods(topic) == ("occlusion",)
-    shade = kzoo.load(write_image_classifier(tmp_path / "shade"), device="cpu")
-    assert methods(shade) == ()
-    with pytest.raises(KzooError, match="'shade' is for the task 'image_classification'"):
-        explain(shade, "a text")
+    translator = kzoo.load(write_translator(tmp_path / "en-de"), device="cpu")
+    assert methods(translator) == ()
+    with pytest.raises(KzooError, match="'en-de' is for the task 'seq2seq'"):
+        explain(translator, "a text")
 
 
 # The arithmetic.

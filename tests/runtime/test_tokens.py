@@ -1,5 +1,8 @@
 """Spans, answers and filled-in words: which characters of a text a result is about."""
 
+import math
+from itertools import chain
+
 import pytest
 
 import kzoo
@@ -103,6 +106,28 @@ def test_each_mask_of_a_text_is_filled(pipelines):
 def test_a_text_without_a_mask(pipelines, text):
     with pytest.raises(KzooError, match=r"has no \[MASK\] within the 16 tokens"):
         pipelines["mlm"](text)
+
+
+def test_hidden_tokens_are_guessed(pipelines):
+    model = pipelines["mlm"]
+    texts = ["the dog runs fast", "a cat sleeps", "dog " * 60, ""]
+    parts = model.guesses(texts, share=0.5)
+    assert len(parts) == 4 and len(parts[2]) == 4 and parts[3] == []
+    hidden = sum(part.tokens for part in parts[2])
+    assert 15 < hidden < 45
+    assert all(part.log_probability < 0 and 0 <= part.right <= part.tokens for part in chain(*parts))
+    # Neither the batches nor the other texts change what is hidden, or guessed.
+    again = model.guesses([*texts[:3], "another"], share=0.5, batch_size=1)[:3]
+    for one, other in zip(chain(*parts), chain(*again), strict=True):
+        assert (one.tokens, one.right) == (other.tokens, other.right)
+        assert one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
+    assert model.guesses(texts, share=0.5, seed=1) != parts
+    # The probability is that of the filled-in words.
+    ((only,),) = model.guesses(["cat"], share=0.999)
+    filled = {result["token"]: result["score"] for result in model("[MASK]", top_k=1000)}
+    assert only.tokens == 1 and math.exp(only.log_probability) == pytest.approx(filled["cat"], rel=1e-3)
+    with pytest.raises(KzooError, match="share is 0"):
+        model.guesses(texts, share=0)
 
 
 @pytest.mark.parametrize(

@@ -9,44 +9,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
 
 from kzoo.runtime import Manifest, hash_file, open_session
-from kzoo.runtime.manifest import TextPreprocessing
-from kzoo.text import Tokenizer
 from tests import bundles
 from tests.apps.conftest import wait_until
 from tests.optional import require
-
-DIM = 8
-WORDS = ("dog", "cat", "runs", "sleeps", "the", "house")
-
-
-def write_encoder(folder: Path, name: str, task: str, max_length: int = 24) -> Path:
-    """Write a bundle whose hidden states are a fixed vector a token, and whose embedding is their mean."""
-    tokenizer = Tokenizer.train([" ".join(WORDS)] * 9, vocab_size=200)
-    vectors = np.random.default_rng(0).normal(size=(tokenizer.vocab_size, DIM)).astype(np.float32)
-    nodes = [
-        helper.make_node("Gather", ["vectors", "input_ids"], ["last_hidden_state"]),
-        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
-        helper.make_node("Mul", ["last_hidden_state", "column"], ["kept"]),
-        helper.make_node("ReduceSum", ["kept", "tokens"], ["sum"], keepdims=0),
-        helper.make_node("ReduceSum", ["column", "tokens"], ["count"], keepdims=0),
-        helper.make_node("Div", ["sum", "count"], ["embedding"]),
-    ]
-    outputs = {
-        "embedding": bundles.float_tensor("embedding", ["batch", DIM]),
-        "features": bundles.float_tensor("last_hidden_state", ["batch", "sequence", DIM]),
-    }
-    graph = bundles.make_graph(
-        nodes if task == "embedding" else nodes[:1],
-        inputs=[bundles.int_input("input_ids", "sequence"), bundles.int_input("attention_mask", "sequence")],
-        outputs=[outputs[task]],
-        constants={"vectors": vectors, "last": np.array([2]), "tokens": np.array([1])},
-    )
-    text = TextPreprocessing(max_length=max_length)
-    return bundles.write_bundle(folder, name, task, {"model": graph}, tokenizer, text=text)
 
 
 def record(folder: Path, **inputs: np.ndarray) -> Path:
@@ -72,8 +39,10 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A bundle for each kind of endpoint, by name; all but the translator have what export recorded."""
     root = tmp_path_factory.mktemp("served")
     return {
-        "similarity": record(write_encoder(root / "similarity", "similarity", "embedding"), **ids(2, 6, 3)),
-        "states": record(write_encoder(root / "states", "states", "features"), **ids(2, 7, 3)),
+        "similarity": record(
+            bundles.write_encoder(root / "similarity", "similarity", "embedding"), **ids(2, 6, 3)
+        ),
+        "states": record(bundles.write_encoder(root / "states", "states", "features"), **ids(2, 7, 3)),
         "topic": record(bundles.write_text_classifier(root / "topic"), **ids(2, 6, 3)),
         "shade": record(
             bundles.write_image_classifier(root / "shade"), pixel_values=np.ones((1, 8, 8, 1), np.float32)

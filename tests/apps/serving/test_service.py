@@ -12,7 +12,8 @@ import pytest
 
 import kzoo
 from tests.apps.conftest import png
-from tests.apps.serving.conftest import DIM, running, write_encoder
+from tests.apps.serving.conftest import running
+from tests.bundles import DIM, write_encoder
 from tests.optional import require
 
 TEXTS = ["the dog runs", "the cat", "house"]

@@ -18,7 +18,8 @@ import pytest
 
 import kzoo
 from tests.apps.serving import loops
-from tests.apps.serving.conftest import WORDS, ids, record, write_encoder
+from tests.apps.serving.conftest import ids, record
+from tests.bundles import ENCODED, write_encoder
 from tests.memory import only_on_linux
 from tests.optional import require
 
@@ -89,7 +90,7 @@ def test_every_request_is_answered_rightly_in_time_and_without_a_leak(tmp_path):
     bundle = record(write_encoder(tmp_path / "b", "similarity", "embedding", max_length=256), **ids(2, 6, 3))
     draw = random.Random(0)
     lengths = [1, 2, 3, 5, 8, 13, 21, 40, 80, 150, 254, 600, 1200, 2000]
-    texts = [" ".join(draw.choices(WORDS, k=length)) for length in lengths for _ in range(3)]
+    texts = [" ".join(draw.choices(ENCODED, k=length)) for length in lengths for _ in range(3)]
     with pytest.warns(kzoo.runtime.TruncationWarning):
         expected = dict(zip(texts, kzoo.load(bundle, device="cpu")(texts), strict=True))
     command = [sys.executable, "-m", "kzoo", "serve", bundle, "--no-gallery", "--port", "0"]
