@@ -5,8 +5,8 @@
 MODEL is a `.keras` file of a classifier of the BERT family, such as the chosen checkpoint of models/sentiment's run;
 PYTHON that of an environment with the peers, which `benchmarks/peers/classify_with_optimum.py` says how to make. The
 texts are SST-2's test sentences, from `$KZOO_DATA`. From texts to labels, tokenization included; each engine has a
-process of its own. First each finds the batch size that it is fastest with, then they take turns, in an order drawn
-anew for each; a ratio is the median over turns.
+process of its own. First each finds the batch size that it is fastest with, on a part of the texts, then they take
+turns, in an order drawn anew for each; a ratio is the median over turns.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from engines import Turns, Worker, run_once, working, write_case
 from kzoo.data import locate, read_table
 
 BATCH_SIZES = (8, 32, 128)
+SEARCHED = 384  # texts that batch sizes are compared on
 PEER = "classify_with_optimum"
 LABELS = {"0": "negative", "1": "positive"}
 
@@ -59,10 +60,10 @@ class Bench:
             self.options.peers_python, PEER, "export", self.folder / "checkpoint", self.folder / "optimum"
         )
 
-    def start(self, name: str, batch_size: int) -> Worker:
-        """Return an engine's process."""
+    def start(self, name: str, batch_size: int, texts: int | None = None) -> Worker:
+        """Return an engine's process, to work on so many texts, or all."""
         threads = self.options.threads
-        case = write_case(self.folder, texts=self.texts, batch_size=batch_size, threads=threads)
+        case = write_case(self.folder, texts=self.texts[:texts], batch_size=batch_size, threads=threads)
         dtype = self.engines[name]
         if name.startswith("kzoo"):
             bundle = self.folder / f"kzoo_{dtype}"
@@ -72,8 +73,8 @@ class Bench:
 
     def fastest(self, name: str) -> int:
         """Return the batch size that an engine is fastest with."""
-        with working({str(size): self.start(name, size) for size in BATCH_SIZES}) as workers:
-            turns = Turns(workers, 2)
+        with working({str(size): self.start(name, size, SEARCHED) for size in BATCH_SIZES}) as workers:
+            turns = Turns(workers, 3)
         return min(BATCH_SIZES, key=lambda size: statistics.median(turns.total(str(size))))
 
     def measure(self) -> tuple[dict[str, int], Turns, dict[str, str]]:

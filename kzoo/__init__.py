@@ -13,6 +13,7 @@ from kzoo.errors import KzooError
 if TYPE_CHECKING:
     from kzoo import (
         apps,
+        bulk,
         client,
         data,
         explanation,
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 _MODULES = frozenset(
     {
         "apps",
+        "bulk",
         "client",
         "data",
         "explanation",
@@ -50,6 +52,7 @@ __all__ = [
     "KzooError",
     "__version__",
     "apps",
+    "bulk",
     "client",
     "data",
     "explanation",

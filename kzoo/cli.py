@@ -13,12 +13,15 @@ import typer
 from typer.core import TyperGroup
 
 from kzoo import __version__
+from kzoo.commands.bulk import run
+from kzoo.commands.compression import compress
 from kzoo.commands.explanation import explain
 from kzoo.commands.loading import import_models
 from kzoo.commands.prediction import predict
 from kzoo.commands.scoring import compare, evaluate
 from kzoo.commands.serving import serve
-from kzoo.commands.terminal import AsJson, BundlePath, Device, console, errors, print_json
+from kzoo.commands.terminal import AsJson, BundlePath, Device, Overrides, console, errors, print_json
+from kzoo.commands.tuning import tune
 from kzoo.errors import KzooError
 
 if TYPE_CHECKING:
@@ -113,9 +116,7 @@ def show(
 @app.command()
 def train(
     recipe: Annotated[pathlib.Path, typer.Argument(help="A recipe, such as models/NAME/recipe.toml.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a field: --set model.num_layers=6.")
-    ] = None,
+    overrides: Overrides = None,
     fresh: Annotated[bool, typer.Option(help="Start another run instead of going on with one.")] = False,
     publish: Annotated[bool, typer.Option(help="Copy bundle and card to the recipe's folder.")] = False,
     as_json: AsJson = False,
@@ -276,7 +277,7 @@ def graph(
     typer.echo("\n\n".join(contents.draw(role) for role, contents in graphs.items()))
 
 
-for command in (predict, explain, evaluate, compare, serve):
+for command in (predict, run, explain, evaluate, compare, compress, tune, serve):
     app.command()(command)
 
 

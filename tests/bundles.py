@@ -24,6 +24,8 @@ TOPICS = {
     "Sports": ("match", "goal", "striker", "team"),
 }
 SHADES = ("dark", "bright")
+ENCODED = ("dog", "cat", "runs", "sleeps", "the", "house")
+DIM = 8
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 SECOND = {" dog": " Kater"}  # less probable
 GERMAN = {"A": "Ein", " dog": " Hund", " cat": " Kater", " runs": " rennt", " sleeps": " schläft", ".": "."}
@@ -78,6 +80,33 @@ def write_image_classifier(folder: Path, name: str = "shade") -> Path:
     return write_bundle(
         folder, name, "image_classification", {"model": graph}, labels=list(SHADES), image=image
     )
+
+
+def write_encoder(folder: Path, name: str, task: str, max_length: int = 24) -> Path:
+    """Write a bundle whose hidden states are a fixed vector a token, and whose embedding is their mean."""
+    tokenizer = Tokenizer.train([" ".join(ENCODED)] * 9, vocab_size=200)
+    vectors = np.random.default_rng(0).normal(size=(tokenizer.vocab_size, DIM)).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["vectors", "input_ids"], ["last_hidden_state"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+        helper.make_node("Mul", ["last_hidden_state", "column"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "tokens"], ["sum"], keepdims=0),
+        helper.make_node("ReduceSum", ["column", "tokens"], ["count"], keepdims=0),
+        helper.make_node("Div", ["sum", "count"], ["embedding"]),
+    ]
+    outputs = {
+        "embedding": float_tensor("embedding", ["batch", DIM]),
+        "features": float_tensor("last_hidden_state", ["batch", "sequence", DIM]),
+    }
+    graph = make_graph(
+        nodes if task == "embedding" else nodes[:1],
+        inputs=[int_input("input_ids", "sequence"), int_input("attention_mask", "sequence")],
+        outputs=[outputs[task]],
+        constants={"vectors": vectors, "last": np.array([2]), "tokens": np.array([1])},
+    )
+    text = TextPreprocessing(max_length=max_length)
+    return write_bundle(folder, name, task, {"model": graph}, tokenizer, text=text)
 
 
 def write_translator(folder: Path, name: str = "en-de", max_length: int = 24) -> Path:

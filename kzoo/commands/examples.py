@@ -100,6 +100,7 @@ def read_examples(pipeline: Any, given: Given) -> tuple[Examples, str | None]:
         "seq2seq": "--data SOURCE TARGET, or --recipe RECIPE",
         "image_classification": "--images FOLDER, or --recipe RECIPE",
         "causal_lm": "--recipe RECIPE",
+        "mlm": "--recipe RECIPE",
     }.get(task, "--table FILE, or --recipe RECIPE")
     found = {"--data": given.data, "--table": given.table, "--images": given.images, "--recipe": given.recipe}
     names = [name for name, value in found.items() if value is not None]

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from kzoo.commands.terminal import AsJson, BundlePath, Device, NumBeams, errors, print_json
+from kzoo.commands.terminal import AsJson, BundlePath, Device, NumBeams, TopK, errors, print_json
 from kzoo.data import read_text
 from kzoo.errors import KzooError
 from kzoo.replace import replacing
+from kzoo.runtime.results import plain
 
 
 def predict(
@@ -24,7 +25,7 @@ def predict(
         pathlib.Path | None,
         typer.Option(help="Write results to a file, one for each line of --file, empty where that is empty."),
     ] = None,
-    top_k: Annotated[int | None, typer.Option(min=1, help="How many labels to give.")] = None,
+    top_k: TopK = None,
     num_beams: NumBeams = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -62,15 +63,6 @@ def options_of(pipeline: Any, **given: Any) -> dict[str, Any]:
     for name in options.keys() - inspect.signature(type(pipeline).__call__).parameters.keys():
         raise KzooError(f"--{name.replace('_', '-')} does not apply to the task '{pipeline.task}'.")
     return options
-
-
-def plain(results: Any) -> Any:
-    """Return results as JSON can hold them."""
-    if hasattr(results, "tolist"):
-        return results.tolist()
-    if isinstance(results, dict):
-        return {key: plain(value) for key, value in results.items()}
-    return [plain(value) for value in results] if isinstance(results, list) else results
 
 
 def _lines(path: pathlib.Path) -> list[tuple[str, str]]:

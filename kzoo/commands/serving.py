@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from kzoo.apps.serving.limits import Limits
+
 _LIMITS = "Limits"
 _WHO = "Who may ask"
 
@@ -42,41 +44,43 @@ def serve(
     ] = None,
     max_bytes: Annotated[
         int, typer.Option(min=1, help="Bytes of a request.", rich_help_panel=_LIMITS)
-    ] = 16_000_000,
+    ] = Limits.max_bytes,
     max_items: Annotated[
         int, typer.Option(min=1, help="Texts or images of a request.", rich_help_panel=_LIMITS)
-    ] = 256,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a text.", rich_help_panel=_LIMITS)] = 8192,
+    ] = Limits.max_items,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="Tokens of a text.", rich_help_panel=_LIMITS)
+    ] = Limits.max_tokens,
     max_queue: Annotated[
         int, typer.Option(min=1, help="Items that wait for a bundle; then 429.", rich_help_panel=_LIMITS)
-    ] = 2048,
+    ] = Limits.max_queue,
     max_streams: Annotated[
         int, typer.Option(min=1, help="Answers that grow at once; then 429.", rich_help_panel=_LIMITS)
-    ] = 8,
+    ] = Limits.max_streams,
     max_connections: Annotated[
         int, typer.Option(min=1, help="Connections; then 503.", rich_help_panel=_LIMITS)
-    ] = 1000,
+    ] = Limits.max_connections,
     deadline: Annotated[
         float, typer.Option(help="Seconds until a request is given up with 504.", rich_help_panel=_LIMITS)
-    ] = 30.0,
+    ] = Limits.deadline,
     read_timeout: Annotated[
         float, typer.Option(help="Seconds for a request to come in, else 408.", rich_help_panel=_LIMITS)
-    ] = 20.0,
+    ] = Limits.read_timeout,
     batch_tokens: Annotated[
         int, typer.Option(min=1, help="Tokens that run together.", rich_help_panel=_LIMITS)
-    ] = 4096,
+    ] = Limits.batch_tokens,
     batch_items: Annotated[
         int, typer.Option(min=1, help="Items that run together.", rich_help_panel=_LIMITS)
-    ] = 64,
+    ] = Limits.batch_items,
     max_wait_ms: Annotated[
         float,
         typer.Option(min=0, help="Longest wait of a busy bundle to fill a batch.", rich_help_panel=_LIMITS),
-    ] = 5.0,
+    ] = Limits.max_wait_ms,
 ) -> None:
     """Serve bundles over HTTP, with their pages."""
     from kzoo import apps
 
-    limits = apps.Limits(
+    limits = Limits(
         max_bytes=max_bytes,
         max_items=max_items,
         max_tokens=max_tokens,

@@ -18,6 +18,10 @@ Device = Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="Where to r
 NumBeams = Annotated[
     int | None, typer.Option(min=1, help="For texts that are written: how many are kept side by side.")
 ]
+TopK = Annotated[int | None, typer.Option(min=1, help="How many labels to give.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a field: --set model.num_layers=6.")
+]
 
 
 def print_json(value: Any) -> None:

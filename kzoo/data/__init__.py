@@ -10,7 +10,7 @@ from kzoo.data.cleaning import (
     drop_empty,
 )
 from kzoo.data.columns import FoundColumns, find_columns
-from kzoo.data.documents import DocumentBreak, read_documents, split_documents
+from kzoo.data.documents import DocumentBreak, read_documents, read_texts, split_documents
 from kzoo.data.examples import Examples, class_names, folds, looks_like_ids, split, split_by_hash
 from kzoo.data.files import lines_of, read_text
 from kzoo.data.image_archives import TAR_SUFFIXES, ImageBytes, read_image_archive, read_image_table
@@ -18,6 +18,7 @@ from kzoo.data.images import digits, read_image_folder, read_npz
 from kzoo.data.labels import NUMBER_TASKS, TableTask, label_items, names_of_numbers
 from kzoo.data.locations import locate
 from kzoo.data.readers import read_pair_table, read_pairs, read_table
+from kzoo.data.sentence_order import sentence_pairs
 from kzoo.data.tables import Column, Table, TableFormat, table_format
 from kzoo.data.text_augmentation import TextAugmentation, augment_texts
 
@@ -60,6 +61,8 @@ __all__ = [
     "read_pairs",
     "read_table",
     "read_text",
+    "read_texts",
+    "sentence_pairs",
     "split",
     "split_by_hash",
     "split_documents",

@@ -155,9 +155,10 @@ class _Search:
     def _unclear(self, names: Sequence[Column], what: str) -> KzooError:
         usual = "" if names else f"; there are {_named(list(self.columns))}"
         may = f"{_named(names)} may each be it" if len(names) > 1 else f"no column is clearly it{usual}"
+        one_row = {name: next(iter(cells), "") for name, cells in self.columns.items()}
         return KzooError(
             f"{self.table.path}: which column is the {what} cannot be told: {may}. Say it, as in data.{what} = "
-            f"{next(iter(names or self.columns))!r}."
+            f"{next(iter(names or self.columns))!r}.{self.table.delimiter_hint(one_row)}"
         )
 
 

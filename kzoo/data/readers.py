@@ -24,6 +24,7 @@ def read_table(
     format: TableFormat | None = None,
     encoding: str = "utf-8",
     quoting: bool | None = None,
+    delimiter: str | None = None,
     label_names: Mapping[str, str] | None = None,
     known_labels: Collection[str] | None = None,
     separator: str = ",",
@@ -44,6 +45,7 @@ def read_table(
         format: the kind of table, where the name does not tell.
         encoding: what the characters are written in.
         quoting: whether cells may be in quotes; those of a `.csv` may, those of a `.tsv` may not, unless given.
+        delimiter: the character between the cells of a `.csv`; a comma unless given.
         label_names: what the labels in the file are called; a label that is not among them is an error.
         known_labels: the only labels that may come up, after renaming.
         separator: see `task`.
@@ -62,7 +64,7 @@ def read_table(
         >>> read_table(locate("samples/topics.csv"), text="text", label="topic").targets[0]
         'cooking'
     """
-    table = Table(Path(path), format, encoding, quoting)
+    table = Table(Path(path), format, encoding, quoting, delimiter)
     parts = [_columns(text)] + ([_columns(text_pair)] if text_pair is not None else [])
     labels = LabelCells(task, separator, scale, label_names, known_labels)
     inputs, targets = [], []

@@ -35,12 +35,14 @@ class Table:
         format: the kind of table, where the name does not tell.
         encoding: what the characters are written in; a parquet file knows by itself.
         quoting: whether cells may be in quotes; those of a `.csv` may, those of a `.tsv` may not, unless given.
+        delimiter: the character between the cells of a `.csv`; a comma unless given.
     """
 
     path: Path
     format: TableFormat | None = None
     encoding: str = "utf-8"
     quoting: bool | None = None
+    delimiter: str | None = None
 
     @property
     def kind(self) -> TableFormat:
@@ -63,8 +65,12 @@ class Table:
         """Whether columns have names in any case, rather than where there is a header."""
         return self.kind in ("jsonl", "parquet")
 
-    def rows(self, has_header: bool) -> Iterator[Row]:
+    def rows(self, has_header: bool, columns: Sequence[str] | None = None) -> Iterator[Row]:
         """Yield the rows, with names for columns if the file has them, else with numbers.
+
+        Args:
+            has_header: whether columns have names.
+            columns: those that are read of a parquet file, if not all.
 
         Raises:
             KzooError: naming the place: a row with more or fewer cells than the first, damage, no row at all.
@@ -75,7 +81,7 @@ class Table:
         if self.kind == "jsonl":
             rows = self._jsonl_rows()
         else:
-            rows = self._parquet_rows() if self.kind == "parquet" else self._named(has_header)
+            rows = self._parquet_rows(columns) if self.kind == "parquet" else self._named(has_header)
         for row in rows:
             yield row
         if row is None:
@@ -95,8 +101,21 @@ class Table:
                     null = " that has a value" if self.names_columns else ""
                     raise KzooError(
                         f"{self.path}, {row.place}: there is no {_missing(column, row.cells, null)}"
+                        f"{self.delimiter_hint(row.cells)}"
                     )
             yield row
+
+    def delimiter_hint(self, cells: Mapping[Column, str]) -> str:
+        """Return a sentence for an error if the one cell of a csv's row looks like several, else nothing."""
+        if self.kind != "csv" or len(cells) != 1:
+            return ""
+        content = "".join(f"{name}{cell}" for name, cell in cells.items())
+        found = next((mark for mark in ";\t|" if mark in content), None)
+        return (
+            f" Are its cells separated by {found!r}? Then say it: delimiter = {json.dumps(found)}."
+            if found
+            else ""
+        )
 
     def _named(self, has_header: bool) -> Iterator[Row]:
         names: list[Column] | None = None
@@ -113,13 +132,16 @@ class Table:
                 raise KzooError(
                     f"{self.path}, line {line} has {len(cells)} cells; the first line has {len(names)}. "
                     "Mend the line, or check the kind of table."
+                    f"{self.delimiter_hint(dict.fromkeys(names, ''))}"
                 )
             yield Row(f"line {line}", dict(zip(names, cells, strict=True)))
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """Yield each line's number and cells, the header's too."""
         delimiter, quoting = (
-            ("\t", bool(self.quoting)) if self.kind == "tsv" else (",", self.quoting is not False)
+            ("\t", bool(self.quoting))
+            if self.kind == "tsv"
+            else (self.delimiter or ",", self.quoting is not False)
         )
         if not quoting:
             for line, content in lines_of(self.path, self.encoding):
@@ -150,8 +172,8 @@ class Table:
                 raise KzooError(f"{self.path}, line {line} is not a JSON object.")
             yield Row(f"line {line}", _as_cells(row))
 
-    def _parquet_rows(self) -> Iterator[Row]:
-        for number, row in enumerate(parquet_rows(self.path), start=1):
+    def _parquet_rows(self, columns: Sequence[str] | None) -> Iterator[Row]:
+        for number, row in enumerate(parquet_rows(self.path, columns), start=1):
             yield Row(f"row {number}", _as_cells(row))
 
 
@@ -166,7 +188,7 @@ def parquet_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[d
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise MissingDependencyError("Reading parquet needs pyarrow: pip install 'kzoo[train]'.") from None
+        raise MissingDependencyError("Reading parquet needs pyarrow: pip install 'kzoo[parquet]'.") from None
     try:
         with parquet.ParquetFile(path) as file:
             for column in columns or ():

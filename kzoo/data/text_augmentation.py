@@ -32,6 +32,10 @@ class TextAugmentation(BaseModel):
     span_mask: Share = 0.0
     """Share of the words that are hidden, one to three in a row; a mask token stands for them, if there is one."""
 
+    excerpt: Share = 0.0
+    """Share of the texts of which some words in a row alone stay, one to all; what such a text means may differ, so
+    this is for texts whose labels a teacher gives (cf. n-gram sampling: Tang et al., 2019, section 3.3)."""
+
     back_translation: Annotated[list[str], Field(min_length=2, max_length=2)] | None = None
     """Two bundles, one that translates into another language and one that translates back: half of the texts
     are said in the words that come out."""
@@ -45,7 +49,7 @@ def augment_texts(
     mask_token: str | None = None,
     translate: Callable[[list[str]], list[str]] | None = None,
 ) -> list[Text]:
-    """Vary each text at random: said in other words, with words left out, swapped and hidden, in this order.
+    """Vary each text at random: said in other words; words left out, swapped, hidden and cut away, in this order.
 
     Args:
         texts: texts, or pairs of texts, whose sides are varied each by itself; words stand between blanks.
@@ -82,6 +86,11 @@ def _vary(text: str, amounts: TextAugmentation, random: np.random.Generator, mas
     for place in np.flatnonzero(swaps[: len(varied) - 1] < amounts.swap):
         varied[place], varied[place + 1] = varied[place + 1], varied[place]
     varied = _hide(varied, hides, amounts.span_mask, random, mask_token)
+    # Nothing is drawn where nothing is cut: the other variations stay what they were.
+    if amounts.excerpt and random.random() < amounts.excerpt:
+        length = int(random.integers(1, len(varied) + 1))
+        start = int(random.integers(0, len(varied) - length + 1))
+        varied = varied[start : start + length]
     return text if varied == words else " ".join(varied)
 
 

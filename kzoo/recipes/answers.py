@@ -15,6 +15,7 @@ from kzoo.recipes import scores
 from kzoo.recipes.scores import RESAMPLES, Bin, Pair, Score
 from kzoo.runtime.generation import Likelihood, sum_of
 from kzoo.runtime.inputs import Pixels
+from kzoo.runtime.tokens import Guesses
 from kzoo.vision import preprocess
 
 Scoring = Callable[..., dict[str, Score]]
@@ -328,6 +329,38 @@ class Likelihoods(Answers):
         )
 
 
+@dataclass(frozen=True)
+class HiddenTokens(Answers):
+    """How well hidden tokens of each text are guessed, part by part."""
+
+    found: Sequence[Sequence[Guesses]]
+
+    @classmethod
+    def ask(cls, pipeline: Any, inputs: Sequence[Any], **options: Any) -> HiddenTokens:
+        """Hide tokens of all texts, the same ones each time, and guess them."""
+        return cls(pipeline.guesses(inputs, **options))
+
+    def scores(self, expected: Sequence[Any], *, resamples: int = RESAMPLES) -> dict[str, Score]:
+        """Return the scores of the texts, which are what should come out themselves."""
+        return scores.guess_scores([part for parts in self.found for part in parts], resamples=resamples)
+
+    def compare(self, other: Answers, expected: Sequence[Any]) -> dict[str, Pair]:
+        """Return the scores beside those of another bundle, text by text: their parts may differ."""
+        return scores.compare_guesses(
+            *(
+                [
+                    Guesses(
+                        sum(part.log_probability for part in parts),
+                        sum(part.tokens for part in parts),
+                        sum(part.right for part in parts),
+                    )
+                    for parts in side.found
+                ]
+                for side in (self, other)
+            )
+        )
+
+
 # By the task of the bundle.
 ANSWERS: Mapping[str, type[Answers]] = {
     "classification": Classes,
@@ -338,4 +371,5 @@ ANSWERS: Mapping[str, type[Answers]] = {
     "embedding": Similarities,
     "seq2seq": Translations,
     "causal_lm": Likelihoods,
+    "mlm": HiddenTokens,
 }

@@ -9,10 +9,10 @@ import keras
 
 from kzoo.data import Examples, locate
 from kzoo.errors import KzooError, did_you_mean
-from kzoo.models import TASKS, TransformerModel, create_model, from_pretrained
+from kzoo.models import TASKS, TransformerModel, create_model, from_pretrained, load, with_task
 from kzoo.models.students import prune_vocabulary
-from kzoo.recipes.checkpoints import find_pretrained
-from kzoo.recipes.config import STREAMED, Recipe
+from kzoo.recipes.checkpoints import MODEL, RECIPE, find_pretrained
+from kzoo.recipes.config import STREAMED, Recipe, load_recipe
 from kzoo.recipes.data_kinds import PlainTextData
 from kzoo.recipes.parts import Parts
 from kzoo.recipes.scores import named_classes
@@ -22,6 +22,7 @@ from kzoo.text import Tokenizer
 from kzoo.text.strings import parts_of
 from kzoo.training import (
     ClassLoss,
+    Distillation,
     InverseSquareRoot,
     SmoothedTokenLoss,
     add_lora,
@@ -42,6 +43,7 @@ _TOKENIZER_KINDS = {
     "embedding": "wordpiece",
     "seq2seq": "bpe",
     "causal_lm": "bpe",
+    "mlm": "wordpiece",
 }
 # The tasks whose head is none of its own, or the checkpoint's.
 _WITHOUT_NEW_HEAD = STREAMED | {"embedding"}
@@ -62,7 +64,13 @@ def build_model(
     if training.precision != "float32":
         options["dtype"] = training.precision
     if recipe.model.pretrained is not None:
-        model = _from_checkpoint(find_pretrained(recipe.model.pretrained, beside), recipe, parts, options)
+        source = find_pretrained(recipe.model.pretrained, beside)
+        if recipe.model.pretrained.endswith((MODEL, RECIPE)):
+            model = _from_model(
+                _trained_model(recipe.model.pretrained, source, beside), recipe, parts, options
+            )
+        else:
+            model = _from_checkpoint(source, recipe, parts, options)
     else:
         if recipe.task in _TOKENIZER_KINDS:
             tokenizer = tokenizer or _tokenizer(recipe, parts.train, beside)
@@ -104,6 +112,25 @@ def _check_classes(recipe: Recipe, parts: Parts) -> None:
             raise KzooError(
                 f"evaluation.metric: '{name}' is none of the classes.{did_you_mean(name, parts.labels)}"
             )
+
+
+def _trained_model(name: str, source: Path, beside: Path) -> TransformerModel:
+    """Return the model in a `.keras` file, or the one that another recipe's run exported."""
+    from kzoo.recipes.teaching import trained_model
+
+    if name.endswith(RECIPE):
+        return trained_model(load_recipe(beside / name), source.parent)
+    opened: Any = load(source)
+    return opened.student if isinstance(opened, Distillation) else opened
+
+
+def _from_model(
+    trained: TransformerModel, recipe: Recipe, parts: Parts, options: dict[str, Any]
+) -> TransformerModel:
+    """Return the trained model's backbone under the task's head, with its tokenizer."""
+    if recipe.text is not None and "vocab_size" in recipe.text.model_fields_set:
+        trained = prune_vocabulary(trained, parts.train.inputs, recipe.text.vocab_size)
+    return with_task(trained, recipe.task, labels=parts.labels, **options)
 
 
 def _from_checkpoint(folder: Path, recipe: Recipe, parts: Parts, options: dict[str, Any]) -> TransformerModel:
@@ -164,8 +191,8 @@ def _tokenizer(recipe: Recipe, train: Examples, beside: Path) -> Tokenizer:
     if recipe.task == "seq2seq":
         texts += train.targets
     section = recipe.text or TextSection()
-    if isinstance(recipe.data, PlainTextData):
-        return _language_tokenizer(texts, section, apart=recipe.data.breaks is not None)
+    if isinstance(recipe.data, PlainTextData) and recipe.task == "causal_lm":
+        return _language_tokenizer(texts, section, apart=recipe.data.tells_documents_apart)
     kind: Any = _TOKENIZER_KINDS[recipe.task]
     return Tokenizer.train(texts, kind=kind, vocab_size=section.vocab_size)
 

@@ -13,7 +13,7 @@ from kzoo.recipes.showing import as_tables, cell, hardest_table, markdown_table
 
 _PERCENT, _HUNDRED = "{:.2%}", "{:.1f}"
 _SHOWN = {
-    **dict.fromkeys(("accuracy", "exact_match", "token_accuracy"), _PERCENT),
+    **dict.fromkeys(("accuracy", "exact_match", "token_accuracy", "masked_accuracy"), _PERCENT),
     **dict.fromkeys(("bleu", "chrf", "ter", "bleu_lowercased_tokenized"), _HUNDRED),
 }
 _COLUMNS = ("precision", "recall", "f1", "support", "threshold")
@@ -26,6 +26,7 @@ _USE = {
     "embedding": 'one, other = model(["A text.", "Another one."])  # how alike they are: one @ other',
     "image_classification": 'model(["picture.png"])  # [{"label": ..., "score": ...}]',
     "causal_lm": 'model("A text to go on with.", temperature=0.8)  # {"text": ...}',
+    "mlm": 'model("A text with a [MASK].")  # [{"token": ..., "score": ..., "text": ...}, ...]',
     "seq2seq": 'model(["A text to translate."])  # [{"translation": ..., "score": ...}]',
 }
 _CARD = """\

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from kzoo.models import TransformerModel
+from kzoo.recipes.timing import medians
 from kzoo.runtime import open_session
 
 _ROUNDS = 30
@@ -63,7 +61,7 @@ def compare(
     answers = {name: array.argmax(axis=-1) for name, array in logits.items()}
     seconds: dict[str, dict[int, float]] = {name: {} for name in runs}
     for size in batch_sizes:
-        for name, median in _medians(runs, pixel_values[:size]).items():
+        for name, median in medians(runs, [pixel_values[:size]] * _ROUNDS).items():
             seconds[name][size] = median
     sizes = {"keras": saved.stat().st_size, "onnx": sum(file.stat().st_size for file in bundle.iterdir())}
     sides = {
@@ -78,15 +76,3 @@ def compare(
 
 def _in_batches(run: Callable[[np.ndarray], np.ndarray], inputs: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([run(inputs[start : start + size]) for start in range(0, len(inputs), size)])
-
-
-def _medians(runs: Mapping[str, Callable[[np.ndarray], Any]], batch: np.ndarray) -> dict[str, float]:
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run(batch)
-    for _ in range(_ROUNDS):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            run(batch)
-            taken[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in taken.items()}

@@ -29,6 +29,7 @@ from kzoo.recipes.sections import (
     EvaluationSection,
     ExportSection,
     LoraSection,
+    MaskingSection,
     ModelSection,
     TextSection,
     TrainingSection,
@@ -45,9 +46,12 @@ SCORES = {
     "embedding": ("spearman", "pearson"),
     "seq2seq": ("bleu", "chrf", "bleu_lowercased_tokenized"),
     "causal_lm": ("nats_per_character", "bits_per_character", "bits_per_byte", "perplexity"),
+    "mlm": ("perplexity", "masked_accuracy"),
 }
+# The scores that are better the lower they are.
+LOWER_IS_BETTER = frozenset(SCORES["causal_lm"])
 # The tasks that may be learnt by updates, from batches of so many tokens.
-STREAMED = frozenset({"seq2seq", "causal_lm"})
+STREAMED = frozenset({"seq2seq", "causal_lm", "mlm"})
 _ONE_CLASS = frozenset({"classification", "image_classification"})
 # The tasks where one class' F1 may lead, as `f1:NAME`.
 _WITH_F1_OF = _ONE_CLASS | {"multilabel"}
@@ -63,6 +67,7 @@ class Recipe(Section):
     data: Data
     text: TextSection | None = None
     vision: VisionSection | None = None
+    masking: MaskingSection | None = None
     model: ModelSection
     training: TrainingSection
     lora: LoraSection | None = None
@@ -89,6 +94,8 @@ class Recipe(Section):
             raise ValueError("model.vocab_size follows from the tokenizer: set text.vocab_size instead")
         if self.text is not None:
             self._check_text(self.text)
+        if self.masking is not None and self.task != "mlm":
+            raise ValueError("the section 'masking' is for plain text and an encoder, such as bert_tiny")
         self._check_training(self.training)
         if self.distillation is not None:
             self._check_distillation(self.distillation)
@@ -108,7 +115,7 @@ class Recipe(Section):
         if text.dropout and self.task != "seq2seq":
             raise ValueError("text.dropout is for pairs of texts")
         if text.units != "subwords" and (self.task != "causal_lm" or self.model.name is None):
-            raise ValueError("text.units is for a tokenizer that is trained on plain text")
+            raise ValueError("text.units is for a tokenizer that is trained on plain text, for a decoder")
         if text.augment != TextAugmentation() and self.task in ("tokens", *STREAMED):
             raise ValueError(
                 "text.augment: these texts cannot be varied, since their targets would not follow"
@@ -117,7 +124,7 @@ class Recipe(Section):
     def _check_training(self, training: TrainingSection) -> None:
         if training.max_steps is not None and self.task not in STREAMED:
             raise ValueError("training.max_steps is for pairs of texts and plain text")
-        if training.max_steps is None and self.task == "causal_lm":
+        if training.max_steps is None and self.learns_language:
             raise ValueError("plain text is learnt by updates: set training.max_steps in place of epochs")
         if training.label_smoothing and self.task not in STREAMED | _ONE_CLASS:
             raise ValueError(
@@ -199,15 +206,20 @@ class Recipe(Section):
         if isinstance(self.data, AlignedData | PairTableData):
             return "seq2seq"
         if isinstance(self.data, PlainTextData):
-            return "causal_lm"
+            return self.data.task_of(self.model.name)
         if isinstance(self.data, TableData):
             return "embedding" if self.data.task == "similarity" else self.data.task
         return "image_classification"
 
     @property
+    def learns_language(self) -> bool:
+        """Whether the model learns a text's tokens."""
+        return self.task in ("causal_lm", "mlm")
+
+    @property
     def unit(self) -> str:
         """What the data's size is counted in."""
-        return "characters" if self.task == "causal_lm" else "examples"
+        return "characters" if self.learns_language else "examples"
 
     @property
     def metric(self) -> str:

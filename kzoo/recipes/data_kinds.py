@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
@@ -54,6 +55,9 @@ class TableData(DataSection):
 
     quoting: bool | None = None
     """Whether cells may be in quotes; those of csv files may, those of tsv files may not, unless given."""
+
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """The character between the cells of csv files; a comma unless given."""
 
     train: str
     validation: str | None = None
@@ -128,16 +132,16 @@ class TableData(DataSection):
         kind = self.format or table_format(self.train)
         if self.quoting is not None and kind not in ("csv", "tsv"):
             raise ValueError(f"quoting is for csv and tsv; the training file is {kind}")
+        if self.delimiter is not None and kind != "csv":
+            raise ValueError(f"delimiter is for csv; the training file is {kind}")
         if kind == "parquet" and self.encoding != "utf-8":
             raise ValueError("encoding is for csv, tsv and jsonl; the training file is parquet")
         try:
-            b"a".decode(self.encoding)
-        except LookupError:
+            "a".encode(self.encoding)
+        except (LookupError, UnicodeError):
             raise ValueError(
-                f"encoding: Python knows no '{self.encoding}'; utf-8 and cp1252 are some"
+                f"encoding: Python knows no '{self.encoding}' for texts; utf-8 and cp1252 are some"
             ) from None
-        except UnicodeError:
-            pass  # an encoding in which this byte is no character, such as UTF-16
         return self
 
 
@@ -172,8 +176,17 @@ class PairTableData(DataSection):
     """As of aligned files."""
 
 
+# The text encoders of the zoo, which learn from plain text by guessing what is hidden.
+_ENCODERS = re.compile(r"(xlm_)?(bert|roberta|distilbert|albert|electra|minilm)_")
+
+
 class PlainTextData(DataSection):
     """Plain text, to learn the language in it from; each part a file or several."""
+
+    task: Literal["causal_lm", "mlm", "next_sentence", "sentence_order"] | None = None
+    """What is learnt: to tell each token from those before, or to guess hidden ones from both sides; unless given,
+    the latter for a `model.name` that is an encoder. Or, as a class of pairs, whether a sentence follows another, or
+    in which order two stand."""
 
     format: Literal["text"] = "text"
     train: str | Files
@@ -182,6 +195,35 @@ class PlainTextData(DataSection):
     breaks: DocumentBreak | None = None
     """What stands between two documents, none of which the model sees another from: the end of a line, or a blank
     line; unless given, each file is one document."""
+
+    text: Column | Columns | None = None
+    """For files that are tables: the column of the texts, or several, which a blank joins; each row is a document."""
+
+    @model_validator(mode="after")
+    def _check_documents(self) -> PlainTextData:
+        if self.text is not None and self.breaks is not None:
+            raise ValueError("breaks is for files of plain text; of a table each row is a document")
+        return self
+
+    @property
+    def tells_documents_apart(self) -> bool:
+        """Whether a file may hold several documents."""
+        return self.breaks is not None or self.text is not None
+
+    @property
+    def pairs(self) -> Literal["next", "order"] | None:
+        """Which pairs of sentences are learnt from in place of the text, as `kzoo.data.sentence_pairs` makes them."""
+        if self.task == "next_sentence":
+            return "next"
+        return "order" if self.task == "sentence_order" else None
+
+    def task_of(self, model: str | None) -> str:
+        """Return the task of a model of that name, if it has one."""
+        if self.pairs is not None:
+            return "classification"
+        if self.task is not None:
+            return self.task
+        return "mlm" if _ENCODERS.match(model or "") else "causal_lm"
 
 
 class ArchiveData(DataSection):

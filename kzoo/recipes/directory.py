@@ -191,6 +191,17 @@ def newest_finished(home: Path, identity: Mapping[str, Any]) -> Path | None:
     return None
 
 
+def was_made_by(path: Path, identity: Mapping[str, Any]) -> bool:
+    """Return whether a run was trained as an identity says, on its data and perhaps on more, such as a teacher."""
+    known = _read_json(path / "run.json") or {}
+    held = known.get("data")
+    return (
+        known.get("training") == identity["training"]
+        and isinstance(held, dict)
+        and identity["data"].items() <= held.items()
+    )
+
+
 def _newer(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a run that goes on writes down anew."""
     return {name: value for name, value in record.items() if name != "environment"}

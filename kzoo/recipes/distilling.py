@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +25,12 @@ from kzoo.recipes.repeating import Fitted
 from kzoo.recipes.sections import DistillationSection, TextSection
 from kzoo.recipes.teaching import Teacher
 from kzoo.recipes.texts import varier
+from kzoo.recipes.timing import time_pipelines
 from kzoo.recipes.weighing import example_weights
 from kzoo.runtime import load
 from kzoo.text import Tokenizer
 from kzoo.text.pruning import prune_tokenizer
 from kzoo.training import Distillation
-
-# Texts that are answered one by one, by each bundle in turn, to tell how long that takes.
-_TIMED = 60
 
 
 @dataclass(frozen=True)
@@ -232,7 +228,7 @@ def measure(
         bundles: each by its name, with the model that it was exported from, if that is known.
     """
     pipelines = {name: load(bundle) for name, (bundle, _) in bundles.items()}
-    examiner, taken = Examiner(recipe, parts), _milliseconds(pipelines, recipe, parts)
+    examiner, taken = Examiner(recipe, parts), time_pipelines(pipelines, recipe, parts)
     return [
         Row(
             name=name,
@@ -243,21 +239,6 @@ def measure(
         )
         for name, (bundle, model) in bundles.items()
     ]
-
-
-def _milliseconds(pipelines: Mapping[str, Any], recipe: Recipe, parts: Parts) -> dict[str, float]:
-    """Return the median time of one text by each pipeline, all of them in turn, so that all meet the same noise."""
-    texts = list(parts.test.inputs[:_TIMED])
-    if recipe.task == "embedding":
-        texts = [first for first, _ in texts]
-    taken: dict[str, list[float]] = {name: [] for name in pipelines}
-    for text in [texts[0], *texts]:
-        for name, pipeline in pipelines.items():
-            started = time.perf_counter()
-            pipeline([text])
-            taken[name].append(1000 * (time.perf_counter() - started))
-    # The first answer warms up.
-    return {name: statistics.median(times[1:]) for name, times in taken.items()}
 
 
 def as_table(metric: str, rows: Sequence[Row]) -> list[str]:

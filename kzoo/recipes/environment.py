@@ -59,10 +59,13 @@ def _accelerators(backend: str) -> list[str]:
     return [name for name in keras.distribution.list_devices() if not name.lower().startswith("cpu")]
 
 
-def train_command(recipe: Path, overrides: Sequence[str]) -> str:
-    """Return what makes the model again, with the recipe's path as seen from the current folder."""
+def train_command(recipe: Path, overrides: Sequence[str], program: str = "train") -> str:
+    """Return what makes the model again, or what else a program of kzoo makes of a file.
+
+    The file's path is as seen from the current folder.
+    """
     here, there = Path.cwd(), recipe.resolve()
     name = there.relative_to(here).as_posix() if there.is_relative_to(here) else recipe.name
     return shlex.join(
-        ["kzoo", "train", name, *(part for override in overrides for part in ("--set", override))]
+        ["kzoo", program, name, *(part for override in overrides for part in ("--set", override))]
     )

@@ -9,8 +9,8 @@ from typing import Any
 
 from kzoo.data import Examples
 from kzoo.errors import KzooError
-from kzoo.recipes.answers import ANSWERS, Answers, LabelSets, Likelihoods, Translations
-from kzoo.recipes.config import Recipe
+from kzoo.recipes.answers import ANSWERS, Answers, HiddenTokens, LabelSets, Likelihoods, Translations
+from kzoo.recipes.config import LOWER_IS_BETTER, Recipe
 from kzoo.recipes.data_kinds import AlignedData
 from kzoo.recipes.directory import RunDirectory, write
 from kzoo.recipes.parts import Parts, amount, load_parts
@@ -154,7 +154,7 @@ class Examiner:
         """Return the leading score of a pipeline, negative where lower ones are better."""
         self._last = self.ask(pipeline)
         found = self._last.scores(self._parts.test.targets, resamples=0)[self._recipe.metric].value
-        return -found if isinstance(self._last, Likelihoods) else found
+        return -found if self._recipe.metric in LOWER_IS_BETTER else found
 
     def ask(self, pipeline: Any) -> Answers:
         """Return a pipeline's answers to the test data; sets of labels by thresholds tuned on the validation data."""
@@ -210,7 +210,7 @@ class Examiner:
         """Return what a page offers to try the bundle with."""
         if isinstance(found, Likelihoods):
             return prompts_to_try(test)
-        return None if isinstance(found, Translations) else texts_to_try(test)
+        return None if isinstance(found, Translations | HiddenTokens) else texts_to_try(test)
 
 
 def keep_scores(

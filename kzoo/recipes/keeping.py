@@ -44,8 +44,7 @@ class Keeper(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.run, self.training, self.on_epoch, self.data = run, recipe.training, on_epoch, data
-        # Translations are compared by BLEU, whichever score leads.
-        self.score = f"val_{'bleu' if recipe.task == 'seq2seq' else recipe.metric}"
+        self.score = leading_column(recipe)
         self.measure = measure
         self.rows = run.history()
         self.step = self.steps = self.epoch = 0
@@ -127,6 +126,15 @@ class Keeper(keras.callbacks.Callback):
             f"The loss is no longer a number, {where}. {kept} in {self.run.path}. A lower "
             "training.learning_rate is what usually helps."
         )
+
+
+def leading_column(recipe: Recipe) -> str:
+    """Return what the score is called, among what is measured after each epoch, that epochs are chosen by.
+
+    Where there is none of that name, the loss on the validation data takes its place.
+    """
+    # Translations are compared by BLEU, whichever score leads.
+    return f"val_{'bleu' if recipe.task == 'seq2seq' else recipe.metric}"
 
 
 def reseed(model: keras.Model, seed: int, epoch: int) -> None:

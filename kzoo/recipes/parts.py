@@ -25,6 +25,8 @@ from kzoo.data import (
     read_npz,
     read_pair_table,
     read_pairs,
+    read_texts,
+    sentence_pairs,
     split,
     split_documents,
 )
@@ -40,6 +42,7 @@ from kzoo.recipes.data_kinds import (
     PlainTextData,
     TableData,
     TarData,
+    listed,
 )
 from kzoo.recipes.tables import Tables, check_targets, describe_classes, labels_of, read_tables
 from kzoo.runtime import hash_file
@@ -125,7 +128,7 @@ def amount(examples: Examples | None, recipe: Recipe) -> int:
     """Return how many examples there are, or of plain text how many characters."""
     if examples is None:
         return 0
-    return sum(map(len, examples.targets)) if recipe.task == "causal_lm" else len(examples)
+    return sum(map(len, examples.targets)) if recipe.learns_language else len(examples)
 
 
 def _split(recipe: Recipe, parts: dict[str, Examples]) -> tuple[Examples, Examples | None, Examples]:
@@ -143,6 +146,13 @@ def _split(recipe: Recipe, parts: dict[str, Examples]) -> tuple[Examples, Exampl
         raise KzooError(
             "There is nothing to test on: set data.test, data.test_share = 0.1, or training.folds = 5."
         )
+    if isinstance(recipe.data, PlainTextData) and recipe.data.pairs is not None:
+        kind = recipe.data.pairs
+        train, test = (
+            sentence_pairs(train.targets, kind),
+            sentence_pairs(test.targets, kind) if len(test) else test,
+        )
+        validation = sentence_pairs(validation.targets, kind) if validation is not None else None
     return train, validation, test
 
 
@@ -180,7 +190,11 @@ def _read_texts(data: PlainTextData, find: Find) -> dict[str, Examples]:
         names = getattr(data, part)
         if names is not None:
             files = [find(name) for name in ([names] if isinstance(names, str) else names)]
-            parts[part] = _as_examples(read_documents(files, data.breaks))
+            if data.text is None:
+                documents = read_documents(files, data.breaks)
+            else:
+                documents = [text for file in files for text in read_texts(file, listed(data.text))]
+            parts[part] = _as_examples(documents)
     return parts
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kzoo.errors import KzooError, MissingDependencyError, did_you_mean
 from kzoo.recipes.config import STREAMED, Recipe, load_recipe
 from kzoo.recipes.directory import OnEpoch, Progress, RunDirectory, open_run, runs_home, write
+from kzoo.recipes.earlier import pretrain
 from kzoo.recipes.environment import describe_environment, train_command
 from kzoo.recipes.parts import Parts, amount, load_parts
 from kzoo.recipes.publishing import check_shelf, publish_run
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from kzoo.recipes.distilling import Schooling
     from kzoo.recipes.repeating import Fitted, Trainer
 
-# Training examples that show which numbers flow through a model.
+# Training examples that an export is calibrated on.
 _CALIBRATION = 128
 
 
@@ -113,6 +114,7 @@ def _prepare(
     recipe: Recipe, beside: Path, progress: Progress | None
 ) -> tuple[Parts, TransformerModel, Schooling | None]:
     """Return data and model, and who trains the model if it is a teacher's student."""
+    pretrain(recipe, beside, progress)
     parts = load_parts(recipe, beside)
     _check_metric(recipe, parts)
     if recipe.distillation is not None:
@@ -281,7 +283,7 @@ def _export(
         tolerance=wanted.tolerance,
         dtype=wanted.dtype,
         target=wanted.target,
-        calibration=list(parts.train.inputs[:_CALIBRATION]) if wanted.dtype == "int8_static" else None,
+        calibration=calibration_inputs(recipe, parts) if wanted.dtype == "int8_static" else None,
         metric=examiner if wanted.dtype != "float32" and measurable else None,
         max_drop=wanted.max_drop,
         explanations=wanted.explanations,
@@ -290,6 +292,12 @@ def _export(
     directory.say(f"Exported: {report}")
     measured = examiner.report(directory) if measurable else report_without_test(fitted, parts, directory)
     return {**measured, "largest_difference": report.largest_difference}
+
+
+def calibration_inputs(recipe: Recipe, parts: Parts) -> list[Any]:
+    """Return training examples that show which numbers flow through a model, as its bundle takes them."""
+    inputs = list(parts.train.inputs[:_CALIBRATION])
+    return [text for pair in inputs for text in pair] if recipe.task == "embedding" else inputs
 
 
 def _check_packages(recipe: Recipe) -> None:

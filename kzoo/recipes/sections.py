@@ -33,6 +33,16 @@ class TextSection(Section):
     """How texts are varied in training, anew in each epoch; bundles are found as data is."""
 
 
+class MaskingSection(Section):
+    """Which tokens of plain text a masked language model is to guess."""
+
+    share: float = Field(default=0.15, gt=0, lt=1)
+    """How many; of these eight tenths are hidden, one tenth become another token, and the rest stay."""
+
+    whole_words: bool = False
+    """Whether all tokens of a word are hidden, or none; words are those that the tokenizer splits texts into."""
+
+
 class VisionSection(Section):
     """How images are varied in training."""
 
@@ -48,8 +58,10 @@ class ModelSection(BaseModel):
     """A registered model, to be trained from scratch."""
 
     pretrained: str | None = None
-    """A checkpoint, whose tokenizer comes with it and whose head is new: a folder, found as data is;
-    `package:MODULE`, the folder in an installed Python package; or a name on the Hugging Face hub."""
+    """What the model begins with; its tokenizer comes with it and its head is new. A checkpoint: a folder, found as
+    data is; `package:MODULE`, the folder in an installed Python package; or a name on the Hugging Face hub. Or a
+    model of the zoo: a `.keras` file, found as data is; or a recipe beside this one, which is trained first, unless
+    it was before."""
 
     tokenizer: str | None = None
     """A tokenizer.json, found as data is; one is trained if there is none."""

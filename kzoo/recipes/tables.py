@@ -56,7 +56,7 @@ def read_tables(data: TableData, find: Callable[[str], Path]) -> Tables:
         KzooError: a file is wrong, or what it holds; the message names file and line.
     """
     files = {
-        part: Table(find(name), data.format, data.encoding, data.quoting)
+        part: Table(find(name), data.format, data.encoding, data.quoting, data.delimiter)
         for part in ("train", "validation", "test")
         if (name := getattr(data, part)) is not None
     }
@@ -172,6 +172,7 @@ def _read(
         format=table.format,
         encoding=table.encoding,
         quoting=table.quoting,
+        delimiter=table.delimiter,
         known_labels=known,
         allow_empty=raw,
         **options,

@@ -11,9 +11,10 @@ from kzoo.errors import KzooError
 from kzoo.models import TransformerModel, from_pretrained, load
 from kzoo.recipes.checkpoints import find_pretrained
 from kzoo.recipes.config import Recipe, load_recipe
-from kzoo.recipes.directory import Progress, RunDirectory, newest_finished, runs_home
+from kzoo.recipes.directory import Progress, RunDirectory
+from kzoo.recipes.earlier import run_before
 from kzoo.recipes.fitting import average_checkpoints
-from kzoo.recipes.parts import checksum, load_parts
+from kzoo.recipes.parts import checksum
 from kzoo.runtime import Bundle
 from kzoo.runtime import load as load_bundle
 from kzoo.runtime.manifest import MANIFEST_FILE
@@ -90,25 +91,21 @@ def _from_folder(name: str, recipe: Recipe, beside: Path) -> Teacher:
 
 
 def _from_recipe(path: Path, progress: Progress | None) -> Teacher:
-    from kzoo.recipes.running import identity, run
-
     recipe = load_recipe(path)
     if recipe.distillation is not None:
         raise KzooError(f"{path} has a teacher of its own: train it first, and name its bundle.")
-    parts = load_parts(recipe, path.parent)
-    found = newest_finished(runs_home() / recipe.name, identity(recipe, parts))
-    if found is None:
-        if progress is not None:
-            progress(f"The teacher comes first: {path}")
-        found = run(path, progress=progress).directory
-    elif progress is not None:
-        progress(f"The teacher is there: {found}")
+    found = run_before(path, progress, "The teacher")
     bundle = Bundle.open(found / "bundle").folder
-    return Teacher(_trained_model(recipe, found), checksum(bundle / MANIFEST_FILE), bundle)
+    return Teacher(trained_model(recipe, found), checksum(bundle / MANIFEST_FILE), bundle)
 
 
-def _trained_model(recipe: Recipe, path: Path) -> TransformerModel:
-    """Return the model that a finished run exported."""
+def trained_model(recipe: Recipe, path: Path) -> TransformerModel:
+    """Return the model that a finished run exported.
+
+    Args:
+        recipe: what the run was made by.
+        path: its directory.
+    """
     metrics = RunDirectory.result_in(path) or {}
     seeds = metrics.get("seeds")
     folder = path / seeds["exported"].replace(" ", "-") if seeds else path

@@ -105,3 +105,8 @@ def test_a_header_without_rows(table):
     with pytest.raises(KzooError, match=r"a\.csv: which column is the label"):
         find_columns(table("a.csv", [["one", "other"]]))
     assert find_columns(table("b.csv", [["label", "said"]])).text == ["said"]
+
+
+def test_a_csv_with_another_delimiter_is_told(table):
+    with pytest.raises(KzooError, match=r"separated by ';'.*delimiter = \";\""):
+        find_columns(table("a.csv", [["text;label"], *rows([f"{text};x" for text in LONG])]))

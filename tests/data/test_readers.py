@@ -246,6 +246,14 @@ def test_quotes_where_the_recipe_says_so(write):
     assert read_table(bare, text=0, label=1, quoting=False).inputs == ['5" nails']
 
 
+def test_other_delimiters(write):
+    path = write("a.csv", 'text;label\n"one; two";x\nthree, four;y\n')
+    examples = read_table(path, text="text", label="label", delimiter=";")
+    assert (examples.inputs, examples.targets) == (["one; two", "three, four"], ["x", "y"])
+    fails(write("c.csv", "text;label\nthree, four;y\n"), "line 2 has 2 cells", 'delimiter = ";"')
+    fails(write("b.csv", "text|label\na|x\n"), "no column 'text'", 'delimiter = "|"')
+
+
 def test_other_encodings(write):
     path = write("a.csv", "text,label\ncaf\u00e9,x\n".encode("cp1252"))
     fails(path, "line 2", 'data.encoding = "cp1252"')
@@ -276,5 +284,5 @@ def test_parquet(tmp_path):
 
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingDependencyError, match=r"pyarrow: pip install 'kzoo\[train\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pyarrow: pip install 'kzoo\[parquet\]'"):
         read_table(tmp_path / "a.parquet", text="text", label="label")

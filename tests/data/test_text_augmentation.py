@@ -58,9 +58,19 @@ def test_spans_are_hidden():
     assert dropped == [" ".join(row) for row in words]
 
 
+def test_excerpts_are_words_in_a_row():
+    changed = varied(TEXTS, excerpt=0.5)
+    assert np.mean([text != other for text, other in zip(TEXTS, changed, strict=True)]) == pytest.approx(
+        0.5, abs=0.1
+    )
+    assert all(other and other in text for text, other in zip(TEXTS, changed, strict=True))
+    lengths = {len(other.split()) for other in changed}
+    assert min(lengths) <= 3 and len(lengths) > 10
+
+
 def test_a_word_always_stays():
     short = ["a", "a b"] * 50
-    for text in varied(short, word_dropout=0.9, span_mask=0.9, mask_token="[MASK]"):
+    for text in varied(short, word_dropout=0.9, span_mask=0.9, excerpt=0.9, mask_token="[MASK]"):
         assert set(text.split()) & {"a", "b"}
 
 

@@ -16,6 +16,7 @@ from typer.main import get_command
 import kzoo
 from kzoo.apps import page
 from kzoo.cli import app
+from kzoo.errors import KzooError
 from kzoo.models import bert, registry
 from kzoo.models.tasks import TASKS
 from kzoo.runtime import Manifest
@@ -106,8 +107,8 @@ def test_the_page_to_add_can_be_added():
         name = "similarity"
 
     _, code = blocks(CONTRIBUTING, "python")
-    module = {"gr": gr, "page": page}
+    module = {"gr": gr, "page": page, "KzooError": KzooError}
     exec(code, module)
     with gr.Blocks() as drawn:
-        module["build"]([Embedding()], [])
+        module["build"]([Embedding()], page.Surroundings())
     assert {"Text", "Vector"} <= {getattr(block, "label", None) for block in drawn.blocks.values()}

@@ -260,3 +260,22 @@ def test_the_quickest_recipe_of_the_shelf(monkeypatch):
     result = kzoo.recipes.run(SHELF / "spam" / "recipe.toml")
     # The bundle on the shelf is held to 0.95; other processors add numbers up in another order.
     assert result.scores["f1:spam"] > 0.93
+
+
+@pytest.mark.slow
+def test_an_image_checkpoint_is_fine_tuned_at_another_size(tmp_path):
+    numbers = {"hidden_dim": 16, "num_layers": 1, "num_heads": 2, "intermediate_dim": 32}
+    model = kzoo.models.vit_micro_patch4_32(task="features", image_size=8, num_channels=1, **numbers)
+    model.save_pretrained(tmp_path / "checkpoint")
+    images = np.random.default_rng(0).integers(0, 60, (60, 16, 16), np.uint8)
+    labels = np.arange(60) % 2
+    images[labels == 1, :, :8] += 180
+    np.savez(tmp_path / "halves.npz", x_train=images, y_train=labels)
+    recipe = RECIPE.replace('text = "sentence"\nlabel = "mood"\n', "").replace("mood.csv", "halves.npz")
+    (tmp_path / "recipe.toml").write_text(
+        recipe.replace("max_length = 8", "image_size = 16"), encoding="utf-8"
+    )
+    result = kzoo.recipes.run(tmp_path / "recipe.toml", overrides=["training.epochs=8"])
+    assert result.scores["accuracy"] > 0.9
+    preprocessing = kzoo.load(result.bundle).manifest.image
+    assert (preprocessing.height, preprocessing.width) == (16, 16)

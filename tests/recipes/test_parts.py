@@ -156,6 +156,7 @@ def test_a_test_with_an_empty_text_is_refused(load):
         ("test_hash_below = 51\ntest_share = 0.1", "test_share and test_hash_below exclude each other"),
         ("test_hash_below = 256", "data.test_hash_below: Input should be less than 256"),
         ("test_text = 'b'", "test_text is for a test file"),
+        ("format = 'tsv'\ndelimiter = ';'", "delimiter is for csv; the training file is tsv"),
         ("format = 'jsonl'\nquoting = true", "quoting is for csv and tsv; the training file is jsonl"),
         ("format = 'parquet'\nencoding = 'cp1252'", "the training file is parquet"),
         ("encoding = 'latin-99'", "Python knows no 'latin-99'"),
