@@ -71,6 +71,8 @@ def test_a_label_is_explained_when_clicked(images):
 def test_a_camera_gives_an_image(images):
     images.get_by_label("Capture from camera").click()
     images.get_by_text("Click to Access Webcam").click()
+    # A click before the camera's first frame takes no picture.
+    images.wait_for_function("[...document.querySelectorAll('video')].some(video => video.videoWidth > 0)")
     with images.expect_response(lambda response: "/upload" in response.url):
         images.get_by_label("capture photo").click()
     press(images, "Classify")
