@@ -24,8 +24,8 @@ import numpy as np
 import kzoo
 from kzoo.data import read_pairs
 from kzoo.models.graphs import Graph, serving_graphs
-from kzoo.recipes.evaluation import compare_bundles
-from kzoo.recipes.moses import language_of
+from kzoo.recipes.evaluation.examining import compare_bundles
+from kzoo.recipes.evaluation.moses import language_of
 from kzoo.runtime.seq2seq import EncoderDecoder
 from kzoo.runtime.session import Session
 from kzoo.search import Step

@@ -51,12 +51,12 @@ def compress(
 ) -> None:
     """Try a model in other precisions and pruned: accuracy against size and time, with the Pareto front drawn."""
     import_models()
-    from kzoo.recipes.compressing import SPARSITIES
-    from kzoo.recipes.compressing import compress as measure
+    from kzoo.recipes.compression.compressing import SPARSITIES
+    from kzoo.recipes.compression.compressing import compress as measure
+    from kzoo.recipes.compression.origins import find_origin
     from kzoo.recipes.directory import runs_home
     from kzoo.recipes.environment import describe_environment
-    from kzoo.recipes.origins import find_origin
-    from kzoo.recipes.sections import DTYPES
+    from kzoo.recipes.schema.sections import DTYPES
 
     for dtype in dtypes or ():
         if dtype not in DTYPES:

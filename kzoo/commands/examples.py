@@ -89,7 +89,7 @@ def read_examples(pipeline: Any, given: Given) -> tuple[Examples, str | None]:
     Raises:
         KzooError: they are not what the bundle's task takes, or cannot be read.
     """
-    from kzoo.recipes.answers import ANSWERS
+    from kzoo.recipes.evaluation.answers import ANSWERS
 
     task = pipeline.task
     if task not in ANSWERS:
@@ -111,7 +111,7 @@ def read_examples(pipeline: Any, given: Given) -> tuple[Examples, str | None]:
     if given.recipe is not None:
         return _of_recipe(given.recipe, task)
     if given.data is not None:
-        from kzoo.recipes.moses import language_of
+        from kzoo.recipes.evaluation.moses import language_of
 
         return read_pairs(*given.data), given.language or language_of(given.data[1])
     if given.images is not None:
@@ -121,7 +121,7 @@ def read_examples(pipeline: Any, given: Given) -> tuple[Examples, str | None]:
 
 def _of_recipe(path: pathlib.Path, task: str) -> tuple[Examples, str | None]:
     from kzoo.recipes import load_recipe
-    from kzoo.recipes.evaluation import test_data
+    from kzoo.recipes.evaluation.examining import test_data
 
     recipe = load_recipe(path)
     if recipe.task != task:
@@ -131,8 +131,8 @@ def _of_recipe(path: pathlib.Path, task: str) -> tuple[Examples, str | None]:
 
 def _of_table(given: Given, task: str) -> Examples:
     """Read a table as a recipe's training file is read."""
-    from kzoo.recipes.data_kinds import TableData
-    from kzoo.recipes.tables import read_tables
+    from kzoo.recipes.data.tables import read_tables
+    from kzoo.recipes.schema.data_kinds import TableData
 
     fields = {
         "task": _TABLE_TASKS[task],

@@ -55,8 +55,8 @@ def evaluate(
 ) -> None:
     """Score a bundle on translations, labelled or graded texts, or labelled images."""
     import kzoo
-    from kzoo.recipes.evaluation import answers
-    from kzoo.recipes.scores import named_classes
+    from kzoo.recipes.evaluation.examining import answers
+    from kzoo.recipes.evaluation.scores import named_classes
     from kzoo.runtime.tables import draw_table
 
     pipeline = kzoo.load(bundle, device=device)
@@ -107,8 +107,8 @@ def compare(
 ) -> None:
     """Say which of two bundles is better, and whether that may be chance: paired bootstrap resampling."""
     import kzoo
-    from kzoo.recipes.evaluation import check_same_task, compare_bundles
-    from kzoo.recipes.scores import named_classes
+    from kzoo.recipes.evaluation.examining import check_same_task, compare_bundles
+    from kzoo.recipes.evaluation.scores import named_classes
 
     one, other = (kzoo.load(path, device=device) for path in (first, second))
     check_same_task(one, other)

@@ -23,8 +23,8 @@ def tune(
 ) -> None:
     """Search for better numbers of a recipe, on its validation data; a search that was stopped goes on."""
     import_models()
-    from kzoo.recipes.tuning import tune as run
-    from kzoo.recipes.tuning_report import table
+    from kzoo.recipes.tuning.report import table
+    from kzoo.recipes.tuning.searching import tune as run
 
     found = run(
         search,

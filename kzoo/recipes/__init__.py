@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from kzoo.recipes.config import Recipe, apply_overrides, load_recipe
 from kzoo.recipes.running import RunResult, run
+from kzoo.recipes.schema.config import Recipe, apply_overrides, load_recipe
 
 DIGITS = Path(__file__).with_name("digits.toml")
 """A recipe that needs no data beyond what is installed: a small ViT on handwritten digits."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kzoo.recipes.config import Recipe
-from kzoo.recipes.pictures import save
-from kzoo.recipes.sections import TrainingSection
-from kzoo.recipes.showing import as_tables, cell, hardest_table, markdown_table
+from kzoo.recipes.evaluation.pictures import save
+from kzoo.recipes.evaluation.showing import as_tables, cell, hardest_table, markdown_table
+from kzoo.recipes.schema.config import Recipe
+from kzoo.recipes.schema.sections import TrainingSection
 
 _PERCENT, _HUNDRED = "{:.2%}", "{:.1f}"
 _SHOWN = {

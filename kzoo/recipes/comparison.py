@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo.models import TransformerModel
-from kzoo.recipes.timing import medians
+from kzoo.recipes.evaluation.timing import medians
 from kzoo.runtime import open_session
 
 _ROUNDS = 30

@@ -9,8 +9,8 @@ from typing import Any
 
 from kzoo.errors import KzooError
 from kzoo.recipes.card import card
-from kzoo.recipes.config import Recipe
 from kzoo.recipes.directory import RunDirectory, write
+from kzoo.recipes.schema.config import Recipe
 from kzoo.replace import refuse_other_contents, replacing
 from kzoo.runtime.manifest import MANIFEST_FILE
 

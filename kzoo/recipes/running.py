@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kzoo.errors import KzooError, MissingDependencyError, did_you_mean
-from kzoo.recipes.config import STREAMED, Recipe, load_recipe
+from kzoo.recipes.data.parts import Parts, amount, load_parts
 from kzoo.recipes.directory import OnEpoch, Progress, RunDirectory, open_run, runs_home, write
-from kzoo.recipes.earlier import pretrain
 from kzoo.recipes.environment import describe_environment, train_command
-from kzoo.recipes.parts import Parts, amount, load_parts
+from kzoo.recipes.evaluation.scores import named_classes
 from kzoo.recipes.publishing import check_shelf, publish_run
-from kzoo.recipes.scores import named_classes
+from kzoo.recipes.schema.config import STREAMED, Recipe, load_recipe
+from kzoo.recipes.training.earlier import pretrain
 
 if TYPE_CHECKING:
     from kzoo.models import TransformerModel
-    from kzoo.recipes.distilling import Schooling
-    from kzoo.recipes.repeating import Fitted, Trainer
+    from kzoo.recipes.training.distilling import Schooling
+    from kzoo.recipes.training.repeating import Fitted, Trainer
 
 # Training examples that an export is calibrated on.
 _CALIBRATION = 128
@@ -79,7 +79,7 @@ def run(
     path = Path(recipe_path)
     recipe = load_recipe(path, overrides)
     _check_packages(recipe)
-    from kzoo.recipes.evaluation import translation_language
+    from kzoo.recipes.evaluation.examining import translation_language
 
     language = translation_language(recipe)
     if publish:
@@ -120,7 +120,7 @@ def _prepare(
     if recipe.distillation is not None:
         parts, schooling = _with_teacher(recipe, parts, beside, progress)
         return parts, schooling.build(), schooling
-    from kzoo.recipes.building import build_model
+    from kzoo.recipes.training.building import build_model
 
     return parts, build_model(recipe, parts, beside), None
 
@@ -134,7 +134,7 @@ def _trainer(
     verbose: int,
     on_epoch: OnEpoch | None,
 ) -> Schooling | Trainer:
-    from kzoo.recipes.repeating import Trainer
+    from kzoo.recipes.training.repeating import Trainer
 
     if schooling is not None:
         return schooling.begin(directory, verbose, on_epoch)
@@ -143,7 +143,7 @@ def _trainer(
 
 def _say_place(recipe: Recipe, directory: RunDirectory) -> int:
     """Say where the run is, and return how many of its epochs are finished."""
-    from kzoo.recipes.repeating import reached
+    from kzoo.recipes.training.repeating import reached
 
     finished, place = reached(recipe, directory.path)
     if recipe.training.is_open_ended and RunDirectory.epochs_in(directory.path) > recipe.training.periods:
@@ -159,7 +159,7 @@ def _say_place(recipe: Recipe, directory: RunDirectory) -> int:
 
 @contextlib.contextmanager
 def _saying_what_stopped(recipe: Recipe, directory: RunDirectory) -> Iterator[None]:
-    from kzoo.recipes.repeating import reached
+    from kzoo.recipes.training.repeating import reached
 
     try:
         yield
@@ -176,8 +176,8 @@ def _with_teacher(
     recipe: Recipe, parts: Parts, beside: Path, progress: Progress | None
 ) -> tuple[Parts, Schooling]:
     """Return the data, teacher and texts without labels among what it was checked by, and who trains the student."""
-    from kzoo.recipes.distilling import Schooling
-    from kzoo.recipes.teaching import checksums_of, find_teacher
+    from kzoo.recipes.training.distilling import Schooling
+    from kzoo.recipes.training.teaching import checksums_of, find_teacher
 
     teacher = find_teacher(recipe, beside, progress)
     parts = replace(parts, checksums={**parts.checksums, **checksums_of(recipe, beside, teacher)})
@@ -245,7 +245,7 @@ def _describe(
     model: TransformerModel, recipe: Recipe, parts: Parts, directory: RunDirectory
 ) -> dict[str, int]:
     """Say what is learnt from and what learns, and return how many texts of each part are cut."""
-    from kzoo.recipes.texts import count_cut
+    from kzoo.recipes.data.texts import count_cut
     from kzoo.training import count_trainable
 
     for note in parts.notes:
@@ -271,8 +271,8 @@ def _export(
 ) -> dict[str, Any]:
     """Make the bundle, and return what was measured on it."""
     from kzoo.export import to_bundle
-    from kzoo.recipes.evaluation import Examiner
-    from kzoo.recipes.repeating import report_without_test
+    from kzoo.recipes.evaluation.examining import Examiner
+    from kzoo.recipes.training.repeating import report_without_test
 
     wanted, measurable = recipe.export, len(parts.test) > 0
     examiner = Examiner(recipe, parts, language)

@@ -4,11 +4,11 @@ import csv
 import itertools
 from pathlib import Path
 
-from kzoo.recipes.building import build_model
-from kzoo.recipes.config import load_recipe
+from kzoo.recipes.data.parts import load_parts
 from kzoo.recipes.directory import open_run
-from kzoo.recipes.fitting import train
-from kzoo.recipes.parts import load_parts
+from kzoo.recipes.schema.config import load_recipe
+from kzoo.recipes.training.building import build_model
+from kzoo.recipes.training.fitting import train
 
 ENDS = {"glad": ("laughs", "dances", "smiles"), "sad": ("cries", "mourns", "sighs")}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kzoo.recipes.card import card
-from kzoo.recipes.config import Recipe
+from kzoo.recipes.schema.config import Recipe
 from tests.optional import require
 
 ENVIRONMENT = {

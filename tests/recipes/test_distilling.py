@@ -8,8 +8,8 @@ import pytest
 
 import kzoo
 from kzoo import KzooError
-from kzoo.recipes.config import load_recipe
-from kzoo.recipes.distilling import Row, as_table
+from kzoo.recipes.schema.config import load_recipe
+from kzoo.recipes.training.distilling import Row, as_table
 from tests.optional import require
 from tests.recipes.learning import moods, write_table
 

@@ -10,7 +10,7 @@ import pytest
 
 import kzoo
 from kzoo import KzooError
-from kzoo.recipes.checkpoints import find_pretrained
+from kzoo.recipes.training.checkpoints import find_pretrained
 from kzoo.text import Tokenizer
 from tests.optional import require
 from tests.recipes.learning import learn, moods, write_table

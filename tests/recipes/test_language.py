@@ -9,7 +9,7 @@ import pytest
 import kzoo
 from kzoo import KzooError
 from kzoo.recipes import load_recipe
-from kzoo.recipes.parts import load_parts
+from kzoo.recipes.data.parts import load_parts
 from tests.cli.commands import kzoo_command
 from tests.optional import require
 from tests.recipes.learning import learn
@@ -92,7 +92,7 @@ def test_a_killed_training_goes_on_as_it_would_have(toy, tmp_path):
 
 
 def test_documents_begin_and_end_and_running_text_does_not(toy):
-    from kzoo.recipes.building import build_model
+    from kzoo.recipes.training.building import build_model
 
     for overrides, marked in (((), False), (DOCUMENTS, True)):
         recipe = load_recipe(toy, overrides)

@@ -8,9 +8,9 @@ from kzoo import KzooError
 from kzoo.models import list_models
 from kzoo.models.registry import design_of
 from kzoo.recipes import load_recipe
-from kzoo.recipes.building import build_model
-from kzoo.recipes.data_kinds import PlainTextData
-from kzoo.recipes.parts import load_parts
+from kzoo.recipes.data.parts import load_parts
+from kzoo.recipes.schema.data_kinds import PlainTextData
+from kzoo.recipes.training.building import build_model
 from tests.cli.commands import kzoo_command
 from tests.optional import require
 from tests.recipes.learning import learn, moods, write_table

@@ -12,8 +12,8 @@ import pytest
 
 import kzoo
 from kzoo import KzooError
-from kzoo.recipes.config import load_recipe
-from kzoo.recipes.keeping import Keeper
+from kzoo.recipes.schema.config import load_recipe
+from kzoo.recipes.training.keeping import Keeper
 from tests.optional import require
 from tests.recipes.learning import learn
 

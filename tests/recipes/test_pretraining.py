@@ -9,9 +9,9 @@ import pytest
 import kzoo
 from kzoo import KzooError
 from kzoo.models.initialization import variables
-from kzoo.recipes.building import build_model
-from kzoo.recipes.config import load_recipe
-from kzoo.recipes.parts import load_parts
+from kzoo.recipes.data.parts import load_parts
+from kzoo.recipes.schema.config import load_recipe
+from kzoo.recipes.training.building import build_model
 from tests.optional import require
 from tests.recipes.learning import moods, write_table
 

@@ -1,0 +1,1 @@
+"""One model in several forms: what each scores, weighs and takes."""

@@ -1,0 +1,1 @@
+"""How a recipe's model is built, taught, measured on the way and kept."""
