@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from kzoo import __version__
+from kzoo.commands.benching import bench
 from kzoo.commands.bulk import run
 from kzoo.commands.compression import compress
 from kzoo.commands.explanation import explain
@@ -279,6 +280,7 @@ def graph(
 
 for command in (predict, run, explain, evaluate, compare, compress, tune, serve):
     app.command()(command)
+app.add_typer(bench, name="bench")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import platform
 import time
 from collections.abc import Sequence
@@ -121,6 +122,8 @@ def _add_status(router: APIRouter, service: Service) -> None:
             "models": [bundle.name for bundle in encoders],
             "max_seq_len": {bundle.name: bundle.reading.max_length for bundle in texts},
             "max_batch_size": service.limits.batch_items,
+            "device": {bundle.name: bundle.pipeline.device for bundle in encoders},
+            "limits": dataclasses.asdict(service.limits),
             "statistic": {"num_waiting": sum(bundle.scheduler.waiting for bundle in encoders)},
         }
 
