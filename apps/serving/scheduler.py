@@ -124,7 +124,8 @@ class Scheduler:
         """
         ticket = Ticket(kind, len(values), self._clock(), deadline)
         pairs = enumerate(zip(values, sizes, strict=True))
-        items = [Item(ticket, place, value, size) for place, (value, size) in pairs]
+        # A batch of nothing but empty texts has a length too.
+        items = [Item(ticket, place, value, max(1, size)) for place, (value, size) in pairs]
         with self._changed:
             if self._closed:
                 raise ClosedError("The server is stopping; ask again in a moment.")

@@ -189,3 +189,12 @@ def test_many_threads_each_get_their_own_answers():
         thread.join()
     scheduler.close()
     assert wrong == []
+
+
+def test_empty_texts_run_together_too():
+    scheduler = Scheduler(lambda kind, values: values)
+    first = scheduler.submit("write", ["", ""], [0, 0])
+    assert first.future.result(TIMEOUT) == ["", ""]
+    # It lives to answer the next one.
+    assert scheduler.submit("write", ["a"], [1]).future.result(TIMEOUT) == ["a"]
+    scheduler.close()
