@@ -31,17 +31,25 @@ from kzoo.apps.serving.routes_vectors import vector_routes
 from kzoo.apps.serving.scheduler import ClosedError, ExpiredError, FullError
 from kzoo.apps.serving.schemas import Problem
 from kzoo.apps.serving.state import Service, UnknownModelError
+from kzoo.apps.serving.telemetry import Spans, export_spans
 from kzoo.apps.shelf import find_bundles, open_bundles
 from kzoo.errors import BundleError, KzooError, MissingDependencyError
 from kzoo.runtime import TruncationWarning
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
     from kzoo.runtime import Pipeline
 
 _GRACE = 5.0  # seconds beyond the deadline, to send what was computed
+_UNREADABLE = "The body cannot be read; send JSON in UTF-8, or a form where one is asked for."
 _PROBLEMS = {
+    400: "Neither JSON nor a form",
+    401: "The API key is missing or wrong",
     404: "No such model",
+    408: "The request did not come in in time",
     413: "Too large",
+    421: "The Host header is not one of the server's names",
     422: "Wrong input",
     429: "Too much waits already; Retry-After says when to ask again",
     503: "The server is stopping",
@@ -58,6 +66,7 @@ def create_app(
     allowed_hosts: Sequence[str] | None = None,
     cors_origins: Sequence[str] = (),
     access_log: bool = True,
+    telemetry: TracerProvider | None = None,
     example_images: Sequence[str | os.PathLike[str]] = (),
 ) -> FastAPI:
     """Make the service: an API that `/openapi.json` describes, and the gallery at `/`.
@@ -73,6 +82,7 @@ def create_app(
         allowed_hosts: names that requests may call the server by; any if None.
         cors_origins: web pages elsewhere that may ask, such as `"https://example.org"`; none by default.
         access_log: log a line for each request, without its texts, to the logger `kzoo.service`.
+        telemetry: where OpenTelemetry's spans of requests go, which have no texts either; it is shut down in the end.
         example_images: image files to offer on the gallery's page for images.
 
     Raises:
@@ -98,12 +108,13 @@ def create_app(
         return gallery_app(shelf, example_images=example_images, max_bytes=limits.max_bytes, has_api=True)
 
     pages = LatePages(service, make_pages) if gallery else None
+    spans = None if telemetry is None else Spans(telemetry)
 
     # The documentation pages of FastAPI load scripts from other hosts; /openapi.json stays.
     app = FastAPI(
         title="kzoo",
         version=__version__,
-        lifespan=lambda app: _running(service, pages),
+        lifespan=lambda app: _running(service, pages, spans),
         docs_url=None,
         redoc_url=None,
         responses={code: {"model": Problem, "description": said} for code, said in _PROBLEMS.items()},
@@ -116,7 +127,7 @@ def create_app(
         app.add_middleware(
             CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["*"], allow_headers=["*"]
         )
-    app.add_middleware(Front, service=service, log=access_log)
+    app.add_middleware(Front, service=service, log=access_log, spans=spans)
     _add_refusals(app)
     for routes in (state_routes, vector_routes, task_routes):
         app.include_router(routes(service))
@@ -136,6 +147,7 @@ def serve(
     allowed_hosts: Sequence[str] = (),
     cors_origins: Sequence[str] = (),
     access_log: bool = False,
+    telemetry: bool = False,
     block: bool = True,
 ) -> Server:
     """Run the service of `create_app` on a port.
@@ -153,6 +165,8 @@ def serve(
             loopback others are refused; elsewhere any will do unless some are given.
         cors_origins: see `create_app`.
         access_log: log requests to standard error, without their texts.
+        telemetry: send OpenTelemetry's spans of requests, without their texts, to the collector that its own
+            variables name, such as `OTEL_EXPORTER_OTLP_ENDPOINT`.
         block: serve until Ctrl+C; if false, return at once and serve until the result's `close()`.
 
     Returns:
@@ -160,7 +174,7 @@ def serve(
 
     Raises:
         KzooError: if the port is taken, or a limit makes no sense.
-        MissingDependencyError: if the gallery is wanted and Gradio is not installed.
+        MissingDependencyError: if the gallery is wanted and Gradio is not installed, or telemetry and OpenTelemetry.
     """
     limits = limits or Limits()
     local = host in LOOPBACK
@@ -172,6 +186,7 @@ def serve(
         allowed_hosts=[*LOOPBACK, host, *allowed_hosts] if local or allowed_hosts else None,
         cors_origins=cors_origins,
         access_log=access_log,
+        telemetry=export_spans() if telemetry else None,
     )
     # Each answer says which of its texts were cut.
     warnings.filterwarnings("ignore", category=TruncationWarning)
@@ -198,7 +213,7 @@ def stop(app: FastAPI) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _running(service: Service, pages: LatePages | None) -> AsyncIterator[None]:
+async def _running(service: Service, pages: LatePages | None, spans: Spans | None) -> AsyncIterator[None]:
     """Take requests while the block runs, and answer those that were taken before it ends."""
     for bundle in service.bundles.values():
         bundle.start()
@@ -208,6 +223,8 @@ async def _running(service: Service, pages: LatePages | None) -> AsyncIterator[N
     checks.cancel()
     for bundle in service.bundles.values():
         await anyio.to_thread.run_sync(bundle.close)
+    if spans is not None:
+        await anyio.to_thread.run_sync(spans.close)
 
 
 async def _check_all(service: Service) -> None:
@@ -244,7 +261,8 @@ def _add_refusals(app: FastAPI) -> None:
 
     async def say_status(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+        said = _UNREADABLE if error.status_code == 400 else error.detail
+        return JSONResponse({"error": said}, error.status_code, headers=error.headers)
 
     async def pass_on(request: Request, error: Exception) -> JSONResponse:
         raise error

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kzoo.apps.serving.state import NOTE, GoneError, Note, Service
+from kzoo.apps.serving.telemetry import Spans
 
 LOG = logging.getLogger("kzoo.service")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -38,13 +39,14 @@ REASONS = {
 class Front:
     """Gives each request an id, notes and logs how it was answered, and closes connections before the server stops.
 
-    A log line is a JSON object without anything that the client wrote but the request's id.
+    A log line is a JSON object without anything that the client wrote but the request's id; a span has no more.
     """
 
-    def __init__(self, app: ASGIApp, service: Service, log: bool = True):
+    def __init__(self, app: ASGIApp, service: Service, log: bool = True, spans: Spans | None = None):
         self._app = app
         self._service = service
         self._log = log
+        self._spans = spans
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or pass on one request, as ASGI has it."""
@@ -103,6 +105,8 @@ class Front:
         self._service.metrics.answered(route or "none", status, seconds)
         if status in REASONS:
             self._service.metrics.refused(REASONS[status])
+        if self._spans is not None:
+            self._spans.record(scope, note, route, status)
         if self._log:
             line = {
                 "event": "request",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import pathlib
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from kzoo.apps.serving.limits import Limits
 
 _LIMITS = "Limits"
 _WHO = "Who may ask"
+_RAY = "With --engine ray"
 
 
 def serve(
@@ -26,6 +27,13 @@ def serve(
     access_log: Annotated[
         bool, typer.Option(help="Log a line of JSON for each request, without its texts.")
     ] = True,
+    telemetry: Annotated[
+        bool,
+        typer.Option(
+            "--telemetry",
+            help="Send OpenTelemetry's spans, without texts, to where its OTEL_EXPORTER_OTLP_ENDPOINT says.",
+        ),
+    ] = False,
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -76,6 +84,33 @@ def serve(
         float,
         typer.Option(min=0, help="Longest wait of a busy bundle to fill a batch.", rich_help_panel=_LIMITS),
     ] = Limits.max_wait_ms,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="This process, or replicas of it on a Ray cluster, which have no pages."),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="Ray cluster that this machine is part of, host:port; else one is started here, for this server.",
+            rich_help_panel=_RAY,
+        ),
+    ] = None,
+    min_replicas: Annotated[
+        int, typer.Option(min=1, help="Replicas that are always there.", rich_help_panel=_RAY)
+    ] = 1,
+    max_replicas: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Most replicas; by default what the cluster has cores for.", rich_help_panel=_RAY
+        ),
+    ] = None,
+    replica_requests: Annotated[
+        float, typer.Option(help="Requests of a replica; with more another is started.", rich_help_panel=_RAY)
+    ] = 16.0,
+    replica_threads: Annotated[
+        int, typer.Option(min=1, help="Threads of a replica.", rich_help_panel=_RAY)
+    ] = 1,
 ) -> None:
     """Serve bundles over HTTP, with their pages."""
     from kzoo import apps
@@ -93,6 +128,21 @@ def serve(
         batch_items=batch_items,
         max_wait_ms=max_wait_ms,
     )
+    if engine == "ray":
+        with apps.ray_server(
+            apps.find_bundles(bundles),
+            host=host,
+            port=port,
+            replicas=apps.Replicas(min_replicas, max_replicas, replica_requests, replica_threads),
+            address=address,
+            limits=limits,
+            api_key=api_key,
+            allowed_hosts=allow_host or [],
+            cors_origins=cors_origin or [],
+            access_log=access_log,
+        ) as server:
+            server.run()
+        return
     apps.serve(
         apps.find_bundles(bundles),
         host=host,
@@ -103,4 +153,5 @@ def serve(
         allowed_hosts=allow_host or [],
         cors_origins=cors_origin or [],
         access_log=access_log,
+        telemetry=telemetry,
     )

@@ -72,6 +72,7 @@ def test_what_the_wheel_says_of_itself(wheel, project):
             "export",
             "serve",
             "client",
+            "telemetry",
             "parquet",
             "apps",
             "jax",
