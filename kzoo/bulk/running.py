@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -9,10 +10,11 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from kzoo.bulk.engines import Answer, Engine, LocalEngine
 from kzoo.bulk.record import (
     BundleRecord,
     InputRecord,
@@ -26,7 +28,7 @@ from kzoo.bulk.record import (
 from kzoo.bulk.rows import Columns, read_rows
 from kzoo.errors import KzooError
 from kzoo.replace import replacing
-from kzoo.runtime import Pipeline, TruncationWarning, hash_file
+from kzoo.runtime import Pipeline, hash_file
 from kzoo.runtime.inputs import TextReader
 from kzoo.runtime.results import plain
 from kzoo.text import Text
@@ -65,6 +67,7 @@ def run(
     columns: Columns | None = None,
     part_rows: int = PART_ROWS,
     options: Mapping[str, Any] | None = None,
+    engine: Engine | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Totals:
     """Run a bundle of texts on all rows of files; a run that was stopped, even killed, goes on.
@@ -80,6 +83,8 @@ def run(
         columns: where the texts are.
         part_rows: rows of a part; no part has rows of two files.
         options: what the pipeline's call is asked for besides the texts.
+        engine: who runs it, a `LocalEngine` unless given; what comes out is the same, and what one began another
+            goes on with.
         progress: told the rows that are done and those in all.
 
     Raises:
@@ -111,9 +116,8 @@ def run(
     # In any case, so that nothing stays of an earlier run that was killed as it did this.
     record.save(output)
     kept = len(record.parts)
-    _Run(pipeline, columns, part_rows, options, output, record, progress or (lambda done, total: None)).go(
-        inputs
-    )
+    progress = progress or (lambda done, total: None)
+    _Run(pipeline, columns, part_rows, options, output, record, engine or LocalEngine(), progress).go(inputs)
     parts = record.parts.values()
     return Totals(
         rows_in=sum(file.rows for file in record.inputs),
@@ -154,6 +158,25 @@ def _look_through(path: Path, columns: Columns) -> InputRecord:
     )
 
 
+class _Part(NamedTuple):
+    """A part that is to be made.
+
+    Attributes:
+        name: of its file.
+        texts: of its rows; None where one is missing.
+        where: for errors, the place of its rows.
+    """
+
+    name: str
+    texts: list[Text | None]
+    where: str
+
+    def pieces(self) -> Iterator[list[Text | None]]:
+        """Yield its texts, as many as are asked at once."""
+        for start in range(0, len(self.texts), _TOGETHER):
+            yield self.texts[start : start + _TOGETHER]
+
+
 @dataclass(frozen=True)
 class _Run:
     """A run under way."""
@@ -164,6 +187,7 @@ class _Run:
     options: Mapping[str, Any]
     output: Path
     record: Record
+    engine: Engine
     progress: Callable[[int, int], None]
 
     def go(self, inputs: Sequence[Path]) -> None:
@@ -177,42 +201,50 @@ class _Run:
             done += rows
             self.progress(done, total)
 
+        # The engine may read ahead of what is written; each part is read once.
+        parts, ahead = itertools.tee(self._missing(inputs))
+        asked = ([text for text in piece if text is not None] for part in ahead for piece in part.pieces())
+        with contextlib.closing(self.engine.answers(self.pipeline, self.options, asked)) as answers:
+            for part in parts:
+                self.record.parts[part.name] = self._make(part, answers, tell)
+                self.record.save(self.output)
+
+    def _missing(self, inputs: Sequence[Path]) -> Iterator[_Part]:
+        """Read the parts that are not there yet."""
         ending = ".npy" if self.pipeline.task == "embedding" else ".jsonl"
         number = 0
         for path, file in zip(inputs, self.record.inputs, strict=True):
             starts = range(0, file.rows, self.part_rows)
             names = [f"part-{number + place:06d}{ending}" for place in range(len(starts))]
             number += len(starts)
-            if all(name in self.record.parts for name in names):
+            missing = {name for name in names if name not in self.record.parts}
+            if not missing:
                 continue
             rows = read_rows(path, self.columns)
             for name, start in zip(names, starts, strict=True):
                 texts = list(itertools.islice(rows, self.part_rows))
                 if len(texts) != min(self.part_rows, file.rows - start):
                     raise KzooError(f"{path} changed while it was read. Run again into another folder.")
-                if name not in self.record.parts:
-                    where = f"{path}, from row {start + 1:,} on"
-                    self.record.parts[name] = self._make(self.output / name, texts, where, tell)
-                    self.record.save(self.output)
+                if name in missing:
+                    yield _Part(name, texts, f"{path}, from row {start + 1:,} on")
 
-    def _make(
-        self, target: Path, texts: list[Text | None], where: str, tell: Callable[[int], None]
-    ) -> PartRecord:
+    def _make(self, part: _Part, answers: Iterator[Answer], tell: Callable[[int], None]) -> PartRecord:
         truncated = 0
 
         def results() -> Iterator[Any]:
             nonlocal truncated
-            for start in range(0, len(texts), _TOGETHER):
-                some = texts[start : start + _TOGETHER]
-                try:
-                    found, cut = self._ask([text for text in some if text is not None])
-                except KzooError as error:
-                    raise KzooError(f"{where}: {error}") from error
-                truncated += cut
-                answers = iter(found)
-                yield from (None if text is None else next(answers) for text in some)
-                tell(len(some))
+            for piece in part.pieces():
+                answer = next(answers)
+                if answer.error is not None:
+                    raise KzooError(f"{part.where}: {answer.error}") from answer.error
+                for each in answer.said:
+                    warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+                truncated += answer.truncated
+                found = iter(answer.results)
+                yield from (None if text is None else next(found) for text in piece)
+                tell(len(piece))
 
+        target = self.output / part.name
         with replacing(target, is_file=True) as folder:
             write = self._write_vectors if target.suffix == ".npy" else _write_lines
             rows = write(folder / target.name, results())
@@ -221,24 +253,9 @@ class _Run:
             size=found.size,
             sha256=found.sha256,
             rows=rows,
-            without_text=sum(text is None for text in texts),
+            without_text=sum(text is None for text in part.texts),
             truncated=truncated,
         )
-
-    def _ask(self, texts: list[Text]) -> tuple[Sequence[Any], int]:
-        """Return the results of texts, and how many were cut."""
-        if not texts:
-            return [], 0
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", TruncationWarning)
-            found = self.pipeline(texts, **self.options)
-        cut = 0
-        for each in caught:
-            if isinstance(each.message, TruncationWarning):
-                cut += len(each.message.places)
-            else:
-                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-        return found, cut
 
     def _write_vectors(self, file: Path, results: Iterator[Any]) -> int:
         """Write vectors; those of rows without text are not numbers."""

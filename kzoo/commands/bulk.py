@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from kzoo.commands.prediction import options_of
 from kzoo.commands.terminal import AsJson, BundlePath, Device, NumBeams, TopK, errors, print_json
 from kzoo.errors import KzooError
+
+_RAY = "With --engine ray"
 
 
 def run(
@@ -38,6 +40,26 @@ def run(
     top_k: TopK = None,
     num_beams: NumBeams = None,
     device: Device = "auto",
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="This process, or workers on a Ray cluster.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="Ray cluster that this machine is part of, host:port; without one it is started here, for this run.",
+            rich_help_panel=_RAY,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Processes; by default what the cluster has cores for, or GPUs.", rich_help_panel=_RAY
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of each worker; 1 unless given.", rich_help_panel=_RAY)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a bundle over whole files; a run that was stopped goes on."""
@@ -49,6 +71,8 @@ def run(
     paths = _files([*(inputs or []), *(more or [])])
     if delimiter is not None and len(delimiter) != 1:
         raise KzooError(f"--delimiter takes one character, and not {delimiter!r}.")
+    if engine == "local" and (workers or threads):
+        raise KzooError("--workers and --threads are for --engine ray.")
     pipeline = kzoo.load(bundle, device=device)
     columns = TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
@@ -60,6 +84,7 @@ def run(
             columns=bulk.Columns(text, text_pair, header, delimiter),
             part_rows=part_rows,
             options=options_of(pipeline, top_k=top_k, num_beams=num_beams),
+            engine=bulk.RayEngine(address, workers, threads or 1) if engine == "ray" else bulk.LocalEngine(),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if as_json:

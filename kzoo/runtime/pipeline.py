@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, TypeVar
@@ -60,6 +61,11 @@ class Pipeline(ABC):
     def manifest(self) -> Manifest:
         """The bundle's manifest."""
         return self._bundle.manifest
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """Where the bundle lies, from the root on."""
+        return self._bundle.folder.absolute()
 
     @property
     def name(self) -> str:
