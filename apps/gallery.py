@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from fastapi import FastAPI
 
-from kzoo.apps import page_classify_images, page_classify_text, page_generate, page_translate
+from kzoo.apps import links, page_classify_images, page_classify_text, page_generate, page_translate
+from kzoo.apps.bugs import say_bugs
 from kzoo.apps.guard import MAX_BYTES, BodyLimit, GalleryGuard
-from kzoo.apps.page import Page, Surroundings, line
+from kzoo.apps.links import Entrance
+from kzoo.apps.page import AT_ONCE, MAX_RUNNING, Page, Surroundings, line
 from kzoo.apps.server import Server
 from kzoo.apps.shelf import Shelf, find_bundles, open_bundles
-from kzoo.errors import KzooError
+from kzoo.errors import KzooError, did_you_mean
 
 if TYPE_CHECKING:
     from kzoo.runtime import Pipeline
@@ -27,9 +29,8 @@ PAGES: tuple[Page, ...] = (page_translate, page_classify_text, page_classify_ima
 
 _DEFAULT_PORT = 7860
 _MAX_WAITING = 32
-_MAX_RUNNING = 2
-_UPLOADS_KEPT = 600  # seconds, while the server runs; all go when it stops
-_STYLE = Path(__file__).with_name("gallery.css")
+_UPLOADS_KEPT, _UPLOADS_LOOKED_AT = 600, 60  # seconds, while the server runs; all go when it stops
+_STYLE, _SCRIPT = (Path(__file__).with_name(f"gallery.{kind}") for kind in ("css", "js"))
 _FONT = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 _MONO = ("ui-monospace", "Consolas", "monospace")
 
@@ -131,6 +132,7 @@ def gallery_app(
             path="/",
             theme=gr.themes.Base(primary_hue="teal", neutral_hue="slate", font=_FONT, font_mono=_MONO),
             css_paths=_STYLE,
+            head=f"<script>{_SCRIPT.read_text('utf-8')}</script>",
             footer_links=[],
             run_history=False,
             show_error=False,
@@ -150,22 +152,57 @@ def _draw(shelf: Shelf, example_images: Sequence[str | os.PathLike[str]], has_ap
     for image in images:
         if not image.is_file():
             raise KzooError(f"There is no example image {image}.")
-    with gr.Blocks(title="kzoo", analytics_enabled=False, delete_cache=(60, _UPLOADS_KEPT)) as blocks:
-        gr.Markdown("# kzoo\nKeras models, exported to ONNX and run without Keras.", elem_classes="header")
+    with gr.Blocks(
+        title="kzoo", analytics_enabled=False, delete_cache=(_UPLOADS_LOOKED_AT, _UPLOADS_KEPT)
+    ) as blocks:
+        with gr.Row(elem_classes="header"):
+            gr.Markdown("# kzoo\nKeras models, exported to ONNX and run without Keras.")
+            gr.Button("Light or dark", elem_id="look", size="sm", scale=0, min_width=120)
+        arrival = gr.Markdown(elem_classes="status", latex_delimiters=[], visible=False)
         notes = _notes(shelf)
         if notes:
             gr.Markdown("".join(line(note, "problem") for note in notes), elem_classes="status")
-        with gr.Tabs():
+        surroundings = Surroundings(images, has_api)
+        with gr.Tabs(overflow_behavior="wrap") as tabs:
             for page in PAGES:
-                with gr.Tab(page.TITLE):
+                with gr.Tab(page.TITLE, id=page.NAME):
                     pipelines = shelf.serving(page.TASKS)
                     if pipelines:
-                        page.build(pipelines, Surroundings(images, has_api))
+                        page.build(pipelines, surroundings)
                     else:
                         gr.Markdown(
                             f"There is no bundle for this page yet. This makes one:\n```\n{page.COMMAND}\n```"
                         )
-    return blocks.queue(max_size=_MAX_WAITING, default_concurrency_limit=_MAX_RUNNING, api_open=False)
+        _open_links(blocks, arrival, tabs, surroundings.entrances)
+    for function in blocks.fns.values():
+        if function.fn is not None:
+            function.fn = say_bugs(function.fn)
+    return blocks.queue(max_size=_MAX_WAITING, default_concurrency_limit=MAX_RUNNING, api_open=False)
+
+
+def _open_links(
+    blocks: gr.Blocks, arrival: gr.Markdown, tabs: gr.Tabs, entrances: Mapping[str, Entrance]
+) -> None:
+    """Have a page that is opened by a link show what the link says."""
+    widgets = {name: list(entrance.outputs) for name, entrance in entrances.items()}
+    named = {page.NAME for page in PAGES}
+
+    def arrive(request: gr.Request) -> list[Any]:
+        query = {str(name): str(value) for name, value in request.query_params.items()}
+        wanted = query.get("tab")
+        filled = {name: [gr.skip()] * len(outputs) for name, outputs in widgets.items()}
+        said, selected = gr.skip(), gr.Tabs(selected=wanted) if wanted in named else gr.skip()
+        try:
+            if wanted is not None and wanted not in named:
+                raise KzooError(f"This link asks for a tab '{wanted[:100]}'.{did_you_mean(wanted, named)}")
+            if wanted in entrances:
+                filled[wanted] = list(entrances[wanted].fill(links.read(query)))
+        except KzooError as error:
+            said = gr.update(value=line(str(error), "problem"), visible=True)
+        return [said, selected, *(update for updates in filled.values() for update in updates)]
+
+    outputs = [arrival, tabs, *(widget for each in widgets.values() for widget in each)]
+    blocks.load(arrive, None, outputs, **AT_ONCE)
 
 
 def _notes(shelf: Shelf) -> list[str]:

@@ -16,10 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 # What the pages fetch. Gradio has more: a proxy, a history, calls by name, an editor; some of it reaches out.
 _USED_BY_PAGES = re.compile(
     r"/|/config|/theme\.css|/favicon\.ico|/(assets|static)/.+"
-    r"|/gradio_api/(queue/(join|data)|run/predict|upload|upload_progress|cancel|reset|startup-events|heartbeat/\w+|file=.+)"
+    r"|/gradio_api/(queue/(join|data)|run/predict|upload|upload_progress|cancel|reset|app_id|startup-events|heartbeat/\w+|file=.+)"
 )
 _FILE_ROUTE = "/gradio_api/file="
 _CALL_ROUTES = ("/gradio_api/queue/join", "/gradio_api/run/predict")
+_ANSWERS_ROUTE = "/gradio_api/queue/data"
+_LOST = b'data: {"msg": "unexpected_error", "message": "", "session_not_found": true, "success": false}\n\n'
 _CALL_BYTES = 1_000_000  # of text and file names; files themselves are uploads
 MAX_BYTES = 16_000_000  # of a request, unless its server says otherwise
 _DISCARDED = 64_000_000
@@ -101,11 +103,51 @@ class GalleryGuard:
         if path == "/":
             # Uncompressed, so that the page can be read and changed below.
             headers = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
-            scope = {**scope, "headers": headers}
-        await self._app(scope, receive, _PageSender(send))
+            # Without what a link says, which the page's own script reads: Gradio fails at some words in it.
+            scope = {**scope, "headers": headers, "query_string": b""}
+        if path == _ANSWERS_ROUTE:
+            await self._answer(scope, receive, send)
+        else:
+            await self._app(scope, receive, _PageSender(send))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answers = _AnswerSender(_PageSender(send))
+        try:
+            await self._app(scope, receive, answers)
+        finally:
+            await answers.close()
 
     def _is_upload(self, name: Any) -> bool:
         return isinstance(name, str) and Path(name).resolve().is_relative_to(self._uploads)
+
+
+class _AnswerSender:
+    """Passes a stream of answers on, and tells the page that the server is gone if it ends before its end.
+
+    A page that is told so says it, waits for the server to come back, and starts anew.
+    """
+
+    def __init__(self, send: Send):
+        self._send = send
+        self._open = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._open = message["status"] == 200
+        elif self._open:
+            body = message.get("body", b"")
+            if b'"close_stream"' in body:
+                self._open = False
+            elif b'"unexpected_error"' in body or not message.get("more_body", False):
+                await self.close()
+                return
+        await self._send(message)
+
+    async def close(self) -> None:
+        """Tell the page, if its answers did not come to their end."""
+        if self._open:
+            self._open = False
+            await self._send({"type": "http.response.body", "body": _LOST, "more_body": False})
 
 
 class _PageSender:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import html
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import gradio as gr
 from gradio.components import Component
 
+from kzoo.apps.links import Entrance
 from kzoo.errors import KzooError
 from kzoo.runtime.inputs import TextReader
 
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
     from kzoo.text import Text
 
 MAX_TEXT = 10_000  # characters
+MAX_RUNNING = 2
+# How a widget's event is wired. What runs a model waits in one line with all others; files, which take minutes, have
+# a line of their own. What runs none does not wait.
+RUNS_MODEL: Mapping[str, Any] = MappingProxyType(
+    {"concurrency_id": "models", "concurrency_limit": MAX_RUNNING, "api_visibility": "private"}
+)
+RUNS_FILE: Mapping[str, Any] = MappingProxyType(
+    {"concurrency_id": "files", "concurrency_limit": MAX_RUNNING, "api_visibility": "private"}
+)
+AT_ONCE: Mapping[str, Any] = MappingProxyType(
+    {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+)
 
 
 @dataclass(frozen=True)
@@ -29,21 +43,25 @@ class Surroundings:
     Attributes:
         example_images: image files to click.
         has_api: whether the service's endpoints are at the page's own address.
+        entrances: how links fill pages, by the pages' names; each page puts its own there.
     """
 
     example_images: Sequence[Path] = ()
     has_api: bool = False
+    entrances: dict[str, Entrance] = field(default_factory=dict)
 
 
 class Page(Protocol):
     """A module that draws one tab.
 
     Attributes:
+        NAME: what links call it.
         TITLE: the tab's name.
         TASKS: the tasks whose bundles it shows.
         COMMAND: what makes such a bundle, shown when there is none.
     """
 
+    NAME: str
     TITLE: str
     TASKS: frozenset[str]
     COMMAND: str
@@ -61,8 +79,7 @@ def stop_with(
         lambda: values if len(values) > 1 else values[0],
         None,
         outputs,
-        api_visibility="private",
-        show_progress="hidden",
+        **AT_ONCE,
     )
 
 

@@ -52,15 +52,13 @@ def build(known: dict[str, Classifier]) -> None:
         except KzooError as error:
             return _nothing(known[one].kind, page.line(str(error), "problem"))
 
-    boxes.wire(known, button, compare, [first, second], outputs)
+    boxes.wire(known, button, compare, [first, second], outputs, together)
 
     def switch(picked: str) -> list[Any]:
         partners = gr.update(choices=others[picked], value=others[picked][0])
         return [partners, *boxes.switched(known[picked]), *_nothing(known[picked].kind, "")]
 
-    first.input(
-        switch, first, [second, *boxes.changing, *outputs], api_visibility="private", show_progress="hidden"
-    )
+    first.input(switch, first, [second, *boxes.changing, *outputs], **page.AT_ONCE)
 
 
 def _draw_side(kind: Kind) -> tuple[gr.Markdown, AnswerView]:

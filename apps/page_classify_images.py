@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import numpy as np
 
-from kzoo.apps import about, page, page_classify_many_images
+from kzoo.apps import about, links, page, page_classify_many_images
 from kzoo.errors import KzooError
 from kzoo.runtime.explanation import ROLLOUT, attention_maps, methods
 from kzoo.runtime.image_explanation import as_seen, explain_image, patch_weights, reading_row
@@ -20,7 +20,7 @@ from kzoo.runtime.shading import shade
 if TYPE_CHECKING:
     from kzoo.runtime import Pipeline
 
-TITLE = "Classify images"
+NAME, TITLE = "images", "Classify images"
 TASKS = frozenset({"image_classification"})
 COMMAND = "kzoo demo --no-serve && kzoo serve runs/digits/*"
 TOP_K = 5
@@ -110,8 +110,8 @@ def _build_one(known: dict[str, Pipeline], surroundings: page.Surroundings) -> N
         "outputs": [bars, status, *vars(why).values()],
         # Images stay the files they are: the bundle's own reading says what is wrong with one, Gradio's not.
         "preprocess": False,
-        "api_visibility": "private",
-        "show_progress": "minimal",
+        "show_progress_on": status,
+        **page.RUNS_MODEL,
     }
     button.click(**wiring)
     if surroundings.example_images:
@@ -119,7 +119,9 @@ def _build_one(known: dict[str, Pipeline], surroundings: page.Surroundings) -> N
         examples = gr.Examples(files, [given], cache_examples=False)
         examples.load_input_event.then(**wiring)
     _wire_why(bars, why)
-    about.draw(known, model, [given], _call, surroundings)
+    # An image is no part of a link: it would have to stay here.
+    surroundings.entrances[NAME] = links.Entrance([model], lambda fields: [links.chosen(fields, known)])
+    about.draw(NAME, known, model, [given], _call, surroundings)
 
 
 def _call(pipeline: Pipeline, upload: Upload | None) -> about.Call:
@@ -172,9 +174,9 @@ def _wire_why(bars: gr.Label, why: _Why) -> None:
 
     wiring: dict[str, Any] = {
         "outputs": [why.layer, why.head, why.picture, why.said, why.place],
-        "api_visibility": "private",
-        "show_progress": "minimal",
+        "show_progress_on": why.said,
         "preprocess": False,
+        **page.RUNS_MODEL,
     }
     chosen = [why.asked, why.method, why.layer, why.head]
 

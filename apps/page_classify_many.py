@@ -118,9 +118,9 @@ def build(known: dict[str, Classifier]) -> None:
         label,
         [*vars(form).values()],
         outputs,
-        api_visibility="private",
-        show_progress="hidden",
+        show_progress_on=status,
         preprocess=False,
+        **page.RUNS_FILE,
     )
     page.stop_with(cancel, [run], outputs, [None, page.line("Cancelled; no file was made.", "remark"), ""])
     _wire_form(known, form, outputs)

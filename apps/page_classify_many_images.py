@@ -54,9 +54,9 @@ def build(known: dict[str, Pipeline]) -> None:
         label,
         [model, files],
         outputs,
-        api_visibility="private",
-        show_progress="hidden",
+        show_progress_on=status,
         preprocess=False,
+        **page.RUNS_FILE,
     )
     page.stop_with(cancel, [run], outputs, [None, page.line("Cancelled; no file was made.", "remark"), ""])
 

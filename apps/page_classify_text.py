@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from kzoo.apps import about, heatmap, page, page_classify_compare, page_classify_many
+from kzoo.apps import about, heatmap, links, page, page_classify_compare, page_classify_many
 from kzoo.apps.answer_view import AnswerView
 from kzoo.apps.classifying import KINDS, MAX_BARS, Answer, Classifier, Kind
 from kzoo.apps.text_boxes import TextBoxes
@@ -19,7 +19,7 @@ from kzoo.text import Text
 if TYPE_CHECKING:
     from kzoo.runtime import Pipeline
 
-TITLE = "Classify text"
+NAME, TITLE = "text", "Classify text"
 TASKS = frozenset(KINDS)
 COMMAND = "kzoo train recipe.toml --publish   # docs/recipes.md, text and labels"
 TOP_K = 5
@@ -104,25 +104,35 @@ def _build_text(known: dict[str, Classifier], surroundings: page.Surroundings) -
         return [*changed, *boxes.switched(classifier), *view.blank(classifier.kind), *_nothing_told("")]
 
     shown = [*view.widgets, *vars(told).values()]
-    boxes.wire(known, button, ask, [model, most], shown)
+    boxes.wire(known, button, ask, [model, most], shown, told.status)
     _wire_explanations(view, told)
     model.input(
         switch,
         model,
         [facts, most, *boxes.changing, *shown],
-        api_visibility="private",
-        show_progress="hidden",
+        **page.AT_ONCE,
     )
 
     def call(pipeline: Pipeline, one: str, other: str) -> about.Call:
         text = known[pipeline.name].read(one, other)
+        link = {"text": one, "second": other}
         if pipeline.task == "embedding":
-            return about.Call("/similarity", list(text), body={"pairs": [text]})
+            return about.Call("/similarity", list(text), body={"pairs": [text]}, link=link)
         several = known[pipeline.name].kind in (Kind.LABEL, Kind.LABELS)
-        return about.Call("/classify", text, {"top_k": TOP_K if several else None})
+        return about.Call("/classify", text, {"top_k": TOP_K if several else None}, link=link)
+
+    def fill(fields: Mapping[str, str]) -> list[Any]:
+        name = links.chosen(fields, known)
+        # The box of the second text is among what is another for another bundle.
+        facts, most, second, *others = switch(name)
+        second |= links.value_of(fields, "second")
+        return [name, gr.update(**links.value_of(fields, "text")), facts, most, second, *others]
+
+    entered = [model, boxes.first, facts, most, *boxes.changing, *shown]
+    surroundings.entrances[NAME] = links.Entrance(entered, fill)
 
     pipelines = {name: classifier.pipeline for name, classifier in known.items()}
-    about.draw(pipelines, model, [boxes.first, boxes.second], call, surroundings)
+    about.draw(NAME, pipelines, model, [boxes.first, boxes.second], call, surroundings)
 
 
 def _draw_told() -> _Told:
@@ -192,9 +202,9 @@ def _wire_explanations(view: AnswerView, told: _Told) -> None:
 
     wiring: dict[str, Any] = {
         "outputs": [told.heat, told.explained],
-        "api_visibility": "private",
-        "show_progress": "minimal",
+        "show_progress_on": told.heat,
         "preprocess": False,
+        **page.RUNS_MODEL,
     }
     view.bars.select(clicked, [told.asked, told.method], **wiring)
     told.method.input(draw, [told.asked, told.method, told.explained], **wiring)

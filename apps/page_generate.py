@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
 
-from kzoo.apps import about, page
+from kzoo.apps import about, links, page
 from kzoo.errors import KzooError
 
 if TYPE_CHECKING:
     from kzoo.runtime import Pipeline
     from kzoo.runtime.generation import TextGeneration
 
-TITLE = "Write"
+NAME, TITLE = "write", "Write"
 TASKS = frozenset({"causal_lm"})
 COMMAND = "kzoo train models/shakespeare/recipe.toml --publish"
 MAX_TOKENS = 1_000
@@ -44,9 +44,9 @@ def build(pipelines: Sequence[Pipeline], surroundings: page.Surroundings) -> Non
         "fn": _writer(models),
         "inputs": [model, prompt, *settings],
         "outputs": [text, status],
-        "api_visibility": "private",
-        "show_progress": "hidden",
+        "show_progress_on": status,
         "preprocess": False,
+        **page.RUNS_MODEL,
     }
     runs: list[dict[str, Any]] = [button.click(**wiring)]
     examples = models[names[0]].manifest.examples or []
@@ -56,9 +56,13 @@ def build(pipelines: Sequence[Pipeline], surroundings: page.Surroundings) -> Non
     page.stop_with(stop, runs, [status], [page.line("Stopped.", "remark")])
 
     def call(pipeline: Pipeline, prompt: str, *settings: Any) -> about.Call:
-        return about.Call("/generate", _checked(prompt), _options(*settings))
+        return about.Call("/generate", _checked(prompt), _options(*settings), link={"text": prompt})
 
-    about.draw(models, model, [prompt, *settings], call, surroundings)
+    def fill(fields: Mapping[str, str]) -> list[Any]:
+        return [links.chosen(fields, models), gr.update(**links.value_of(fields, "text"))]
+
+    surroundings.entrances[NAME] = links.Entrance([model, prompt], fill)
+    about.draw(NAME, models, model, [prompt, *settings], call, surroundings)
 
 
 def _build_settings() -> list[gr.components.Component]:

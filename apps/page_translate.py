@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
 
-from kzoo.apps import about, heatmap, page, page_translate_file, translating
+from kzoo.apps import about, heatmap, links, page, page_translate_file, translating
 from kzoo.apps.languages import Direction, directions
 from kzoo.apps.translating import Work
 from kzoo.errors import KzooError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kzoo.runtime import Pipeline
     from kzoo.runtime.translation import Translation
 
-TITLE = "Translate"
+NAME, TITLE = "translate", "Translate"
 TASKS = frozenset({"seq2seq"})
 COMMAND = "kzoo train recipe.toml --publish   # docs/recipes.md, translation"
 EXAMPLES = {
@@ -75,11 +75,23 @@ def build(pipelines: Sequence[Pipeline], surroundings: page.Surroundings) -> Non
     def call(pipeline: Pipeline, picked: str, count: float, text: str) -> about.Call:
         target = known[picked].target_language
         options = {"num_beams": int(count) if count > 1 else None, "target_language": target}
-        return about.Call("/translate", _checked(text), options)
+        link = {"to": target or "", "beams": str(int(count)) if count > 1 else "", "text": text}
+        return about.Call("/translate", _checked(text), options, link=link)
 
+    def fill(fields: Mapping[str, str]) -> list[Any]:
+        name = links.chosen(fields, [direction.pipeline.name for direction in known.values()])
+        fitting = [label for label, direction in known.items() if direction.pipeline.name == name]
+        wanted = [label for label in fitting if known[label].target_language == fields.get("to")]
+        picked = (wanted or fitting)[0]
+        count = int(fields["beams"]) if fields.get("beams", "").isdecimal() else 1
+        count = min(max(count, 1), translating.MAX_BEAMS)
+        source_update, target_update = name_languages(picked)
+        return [picked, count, source_update | links.value_of(fields, "text"), target_update]
+
+    surroundings.entrances[NAME] = links.Entrance([label, beams, source, target], fill)
     pipelines_by_label = {name: direction.pipeline for name, direction in known.items()}
-    about.draw(pipelines_by_label, label, [label, beams, source], call, surroundings)
-    label.change(name_languages, label, [source, target], api_visibility="private", show_progress="hidden")
+    about.draw(NAME, pipelines_by_label, label, [label, beams, source], call, surroundings)
+    label.change(name_languages, label, [source, target], **page.AT_ONCE)
 
 
 def _build_text(
@@ -118,9 +130,9 @@ def _build_text(
         "fn": _translator(known, closer),
         "inputs": [label, beams, source],
         "outputs": [target, status, state, panel, *vars(closer).values()],
-        "api_visibility": "private",
-        "show_progress": "hidden",
+        "show_progress_on": status,
         "preprocess": False,
+        **page.RUNS_MODEL,
     }
     runs: list[dict[str, Any]] = [button.click(**wiring), source.submit(**wiring)]
     if clickable is not None:
@@ -218,9 +230,9 @@ def _wire_closer(closer: _Closer, state: gr.State, target: gr.Textbox, status: g
             answer,
             [state, widget],
             [target, state, *vars(closer).values()],
-            api_visibility="private",
-            show_progress="hidden",
+            show_progress_on=closer.note,
             preprocess=False,
+            **page.RUNS_MODEL,
         )
 
     def show_ways(work: Work | None, index: Any) -> tuple[Any, str]:
@@ -240,9 +252,9 @@ def _wire_closer(closer: _Closer, state: gr.State, target: gr.Textbox, status: g
         show_ways,
         [state, closer.words],
         [closer.ways, closer.note],
-        api_visibility="private",
-        show_progress="hidden",
+        show_progress_on=closer.note,
         preprocess=False,
+        **page.RUNS_MODEL,
     )
 
 

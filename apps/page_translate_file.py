@@ -37,14 +37,14 @@ def build(known: dict[str, Direction], label: gr.Dropdown, beams: gr.Slider) -> 
             yield None, page.line(str(error), "problem")
 
     # What is left of another file would pass for this one's.
-    given.clear(lambda: (None, ""), None, [result, status], api_visibility="private", show_progress="hidden")
+    given.clear(lambda: (None, ""), None, [result, status], **page.AT_ONCE)
     run = button.click(
         translate,
         [label, beams, given],
         [result, status],
-        api_visibility="private",
-        show_progress="hidden",
+        show_progress_on=status,
         preprocess=False,
+        **page.RUNS_FILE,
     )
     page.stop_with(
         cancel, [run], [result, status], [None, page.line("Cancelled; no file was made.", "remark")]

@@ -58,6 +58,7 @@ class TextBoxes:
         answer: Callable[..., Any],
         picked: Sequence[Component],
         outputs: Sequence[Component],
+        waiting: Component,
     ) -> None:
         """Have the button, the key for it and the examples ask.
 
@@ -67,14 +68,15 @@ class TextBoxes:
             answer: takes the values of `picked` and both texts.
             picked: what else is asked for; the first of them holds a bundle's name.
             outputs: where the answer goes.
+            waiting: where it is said that one waits, and for how many others.
         """
         wiring: dict[str, Any] = {
             "fn": answer,
             "inputs": [*picked, self.first, self.second],
             "outputs": outputs,
             "preprocess": False,
-            "api_visibility": "private",
-            "show_progress": "minimal",
+            "show_progress_on": waiting,
+            **page.RUNS_MODEL,
         }
         button.click(**wiring)
         self.first.submit(**wiring)
@@ -90,8 +92,7 @@ class TextBoxes:
             [picked[0], self.examples],
             [self.first, self.second],
             preprocess=False,
-            api_visibility="private",
-            show_progress="hidden",
+            **page.AT_ONCE,
         ).then(**wiring)
 
 

@@ -76,7 +76,7 @@ class Front:
         except TimeoutError:
             status = status or 408
         except Exception as error:
-            self._log_bug(note, error)
+            log_bug(note.id, error)
             if status == 0:
                 await JSONResponse({"error": "The server failed on this request; its log says why."}, 500)(
                     scope, receive, answer
@@ -121,14 +121,14 @@ class Front:
             }
             LOG.info(json.dumps(line))
 
-    @staticmethod
-    def _log_bug(note: Note, error: Exception) -> None:
-        # Not the error's own message, which may quote what the client sent.
-        where = [
-            f"{frame.filename}:{frame.lineno} {frame.name}"
-            for frame in traceback.extract_tb(error.__traceback__)
-        ]
-        LOG.error(json.dumps({"event": "bug", "id": note.id, "error": type(error).__name__, "where": where}))
+
+def log_bug(id: str, error: Exception) -> None:
+    """Log where something failed that nobody expected to."""
+    # Not the error's own message, which may quote what the client sent.
+    where = [
+        f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    LOG.error(json.dumps({"event": "bug", "id": id, "error": type(error).__name__, "where": where}))
 
 
 class Guard:

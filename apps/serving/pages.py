@@ -89,5 +89,7 @@ class LatePages:
         finally:
             stopping.cancel()
             answer.cancel()
+            # It may have a last word for the page.
+            await asyncio.wait({answer}, timeout=_GRACE)
         if begun and not ended:
             await send({"type": "http.response.body", "body": b"", "more_body": False})

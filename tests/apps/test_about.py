@@ -41,7 +41,7 @@ def gallery(page, service_url):
 
 def told(page) -> tuple[str, list[str]]:
     """Open the panel, and return what it says and the programs that it shows."""
-    page.get_by_role("button", name="About this model, and how a program asks it").locator(
+    page.get_by_role("button", name="About this model, a link to this, and how a program asks it").locator(
         "visible=true"
     ).click()
     place = page.locator(".facts").locator("visible=true").first
@@ -54,7 +54,7 @@ def test_the_call_of_what_is_on_the_page_gives_the_same(gallery, service_url):
     text_box(gallery).fill("The striker of the team scored a goal.")
     press(gallery, "Classify")
     shown(gallery, "ms on")
-    said, (python, curl) = told(gallery)
+    said, (_, python, curl) = told(gallery)
     assert "Business, Sports" in said and "up to 24 tokens" in said
     assert "'The striker of the team scored a goal.'" in python
     command = shlex.split(curl.replace("\\\n", " "))
@@ -70,7 +70,7 @@ def test_the_call_of_what_is_on_the_page_gives_the_same(gallery, service_url):
 def test_texts_are_no_markup(gallery):
     open_tab(gallery, "Classify text")
     text_box(gallery).fill(NASTY)
-    _, (python, _) = told(gallery)
+    _, (_, python, _) = told(gallery)
     assert json.dumps("taken over")[1:-1] in python and gallery.title() != "taken over"
     assert gallery.locator(".facts script").count() == 0
 
