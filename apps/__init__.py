@@ -12,17 +12,20 @@ from kzoo.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from kzoo.apps.gallery import build_gallery, gallery_app, launch
+    from kzoo.apps.ray_serving import Replicas, ray_server
     from kzoo.apps.service import create_app, serve
     from kzoo.apps.serving.limits import Limits
     from kzoo.apps.shelf import find_bundles
 
 _HOMES = {
     "Limits": "serving.limits",
+    "Replicas": "ray_serving",
     "build_gallery": "gallery",
     "create_app": "service",
     "find_bundles": "shelf",
     "gallery_app": "gallery",
     "launch": "gallery",
+    "ray_server": "ray_serving",
     "serve": "service",
 }
 _EXTRAS = {
@@ -33,7 +36,17 @@ _EXTRAS = {
     "gradio": "apps",
 }
 
-__all__ = ["Limits", "build_gallery", "create_app", "find_bundles", "gallery_app", "launch", "serve"]
+__all__ = [
+    "Limits",
+    "Replicas",
+    "build_gallery",
+    "create_app",
+    "find_bundles",
+    "gallery_app",
+    "launch",
+    "ray_server",
+    "serve",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -74,8 +74,8 @@ def _bundles_in(root: Path) -> list[Path]:
     return [place for place in candidates if (place / MANIFEST_FILE).is_file()]
 
 
-def open_bundles(bundles: Iterable[str | os.PathLike[str] | Pipeline]) -> Shelf:
-    """Load each bundle; one that cannot be loaded becomes a message and does not stop the others."""
+def open_bundles(bundles: Iterable[str | os.PathLike[str] | Pipeline], threads: int | None = None) -> Shelf:
+    """Load each bundle, for all cores unless `threads` says less; one that cannot be loaded becomes a message."""
     from kzoo.runtime import Pipeline, load
 
     pipelines: dict[str, Pipeline] = {}
@@ -83,7 +83,7 @@ def open_bundles(bundles: Iterable[str | os.PathLike[str] | Pipeline]) -> Shelf:
     for bundle in bundles:
         where = bundle.name if isinstance(bundle, Pipeline) else _folder_name(Path(bundle))
         try:
-            pipeline = bundle if isinstance(bundle, Pipeline) else load(bundle)
+            pipeline = bundle if isinstance(bundle, Pipeline) else load(bundle, threads=threads)
             if pipeline.name in pipelines:
                 raise BundleError(
                     f"Another bundle is named '{pipeline.name}' too; export one of them under another name."

@@ -73,6 +73,7 @@ def test_what_the_wheel_says_of_itself(wheel, project):
             "serve",
             "client",
             "telemetry",
+            "ray",
             "parquet",
             "apps",
             "jax",
