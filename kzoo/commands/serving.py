@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from kzoo.apps.serving.limits import Limits
+from kzoo.errors import KzooError
 
 _LIMITS = "Limits"
 _WHO = "Who may ask"
@@ -129,6 +130,8 @@ def serve(
         max_wait_ms=max_wait_ms,
     )
     if engine == "ray":
+        if telemetry:
+            raise KzooError("--telemetry is for --engine local.")
         with apps.ray_server(
             apps.find_bundles(bundles),
             host=host,

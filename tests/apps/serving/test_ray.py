@@ -56,7 +56,7 @@ def test_replicas_answer_as_the_service_does(
         ("v1/embeddings", {"input": ["the dog", "a cat"], "model": "similarity"}),
         ("translate", {"inputs": ["A dog runs."], "model": "en-de"}),
         ("classify", {"inputs": ["goal"], "model": "topics"}),
-        ("classify", {"inputs": []}),
+        ("classify", {"inputs": [], "model": "topic"}),
     ):
         answers = [httpx.post(url + path, json=body, timeout=130) for url in (replicated, service.url)]
         assert answers[0].status_code == answers[1].status_code
