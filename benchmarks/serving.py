@@ -10,23 +10,19 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import http.client
 import json
 import pathlib
 import random
 import re
 import statistics
-import subprocess
-import sys
-import threading
 import time
-from urllib.parse import urlsplit
 
 import numpy as np
 
 import kzoo
+from kzoo.bench import Ask, Load, ask_all, started
 from kzoo.runtime import Pipeline
-from kzoo.runtime.lanes import cores
+from kzoo.runtime.machine import describe_processor
 
 WORDS = ["the", "a", "dog", "cat", "house", "runs", "sleeps", "old", "new", "market", "bank", "team", "goal"]
 BATCH = 32
@@ -41,21 +37,13 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=1024, help="of a turn")
     parser.add_argument("--longest", type=int, default=64, help="words of a text")
     options = parser.parse_args()
-    draw = random.Random(0)
-    texts = [" ".join(draw.choices(WORDS, k=draw.randint(1, options.longest))) for _ in range(options.texts)]
+    texts = draw_texts(options.texts, options.longest)
     pipeline = kzoo.load(options.bundle, device="cpu")
-    command = [sys.executable, "-m", "kzoo", "serve", options.bundle, "--no-gallery", "--port", "0"]
-    started = time.perf_counter()
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        url = process.stderr.readline().removeprefix("Serving at ").strip()
-        ready = time.perf_counter() - started
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        try:
-            block = measure(pipeline, url, texts, options.clients, options.turns)
-            status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
-        finally:
-            process.terminate()
+    begun = time.perf_counter()
+    with started(options.bundle) as (url, process):
+        ready = time.perf_counter() - begun
+        block = measure(pipeline, url, texts, options.clients, options.turns)
+        status = pathlib.Path(f"/proc/{process}/status").read_text()
     memory = int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
     size = sum(file.stat().st_size for file in options.bundle.iterdir()) / 2**20
     block += [
@@ -68,7 +56,7 @@ def main() -> None:
         *block,
         "",
         f"{options.clients} clients, {options.texts} texts of 1 to {options.longest} words a turn, medians of "
-        f"{options.turns} turns; {datetime.date.today()}, {cores()} cores, {kzoo.__version__}.",
+        f"{options.turns} turns; {datetime.date.today()}, {describe_processor()}, kzoo {kzoo.__version__}.",
     ]
     print("\n".join(said))
 
@@ -80,19 +68,18 @@ def measure(pipeline: Pipeline, url: str, texts: list[str], clients: int, turns:
     batches = [pipeline.reader.read(ordered[at : at + BATCH], at).feeds for at in range(0, len(texts), BATCH)]
     singles = [pipeline.reader.read([text], 0).feeds for text in texts[: len(texts) // 4]]
     run = pipeline._sessions["model"].run
-    ask_all(url, texts, clients)
+    load(url, texts, clients)
     rates: dict[str, list[float]] = {"service": [], "batches": [], "singles": []}
     tails: list[float] = []
     for _ in range(turns):
         rates["batches"].append(len(texts) / seconds_of(lambda: [run(feeds) for feeds in batches]))
         rates["singles"].append(len(singles) / seconds_of(lambda: [run(feeds) for feeds in singles]))
-        start = time.perf_counter()
-        latencies = ask_all(url, texts, clients)
-        rates["service"].append(len(texts) / (time.perf_counter() - start))
-        tails.append(float(np.percentile(latencies, 99)))
+        found = load(url, texts, clients)
+        rates["service"].append(found.rate)
+        tails.append(found.percentile(99))
     short = pipeline.reader.read(["a dog"], 0).feeds
     alone = statistics.median(seconds_of(lambda: run(short)) for _ in range(200))
-    idle = statistics.median(ask_all(url, ["a dog"] * 200, 1))
+    idle = load(url, ["a dog"] * 200, 1).percentile(50)
     median = {name: statistics.median(values) for name, values in rates.items()}
     ratios = {
         name: statistics.median(np.divide(rates["service"], rates[name])) for name in ("batches", "singles")
@@ -115,36 +102,24 @@ def seconds_of(work) -> float:
     return time.perf_counter() - start
 
 
-def ask_all(url: str, texts: list[str], clients: int) -> list[float]:
-    """Have clients ask for all texts, and return the seconds that each answer took."""
-    waiting = iter(texts)
-    lock = threading.Lock()
-    latencies: list[float] = []
-    address = urlsplit(url)
+def draw_texts(count: int, longest: int) -> list[str]:
+    """Return texts of one to so many words, the same each time."""
+    draw = random.Random(0)
+    return [" ".join(draw.choices(WORDS, k=draw.randint(1, longest))) for _ in range(count)]
 
-    def ask() -> None:
-        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
-        while True:
-            with lock:
-                text = next(waiting, None)
-            if text is None:
-                connection.close()
-                return
-            start = time.perf_counter()
-            body = json.dumps({"input": text, "encoding_format": "base64"})
-            connection.request("POST", "/v1/embeddings", body, {"content-type": "application/json"})
-            answer = connection.getresponse()
-            answer.read()
-            if answer.status != 200:
-                raise SystemExit(f"The service answered with status {answer.status}.")
-            latencies.append(time.perf_counter() - start)
 
-    threads = [threading.Thread(target=ask) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return latencies
+def asks_of(texts: list[str], model: str | None = None) -> list[Ask]:
+    """Return a request for each text."""
+    bodies = [{"input": text, "model": model, "encoding_format": "base64"} for text in texts]
+    return [Ask(json.dumps(body).encode()) for body in bodies]
+
+
+def load(url: str, texts: list[str], clients: int) -> Load:
+    """Have clients ask for all texts, and return what came of it."""
+    found = ask_all(url, asks_of(texts), clients)
+    if found.refusals:
+        raise SystemExit(f"The service refused: {dict(found.refusals)}.")
+    return found
 
 
 if __name__ == "__main__":
