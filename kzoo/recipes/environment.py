@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 import shlex
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from kzoo.runtime.machine import describe_processor
 
 
 def describe_environment(command: str) -> dict[str, Any]:
@@ -37,16 +38,7 @@ def _version(package: str) -> str | None:
 
 def _hardware(backend: str) -> str:
     """Return processor and accelerators in words."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        processor = names[0] if names else processor
-    return ", ".join([f"{processor}, {os.cpu_count()} cores", *_accelerators(backend)])
+    return ", ".join([describe_processor(), *_accelerators(backend)])
 
 
 def _accelerators(backend: str) -> list[str]:
