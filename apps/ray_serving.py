@@ -127,8 +127,9 @@ def ray_server(
     )
     with contextlib.ExitStack() as stack:
         stack.callback(server.close)
-        stack.enter_context(_interrupted_by_sigterm())
         ray = stack.enter_context(ray_cluster(address, (replicas.most or 0) * replicas.threads or cores()))
+        # After Ray, which has a way of its own with it.
+        stack.enter_context(_interrupted_by_sigterm())
         paths = [str(Path(bundle).absolute()) for bundle in bundles]
         dispatch.handle = stack.enter_context(_deployed(ray, replicas, limits, paths, settings))
         dispatch.lost = ray.exceptions.RayActorError
