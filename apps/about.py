@@ -45,7 +45,7 @@ class Call:
     options: Mapping[str, Any] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     file: str | None = None
-    link: Mapping[str, str] = field(default_factory=dict)
+    link: Mapping[str, str | None] = field(default_factory=dict)
 
     def in_python(self, name: str) -> str:
         """Return the lines of Python."""

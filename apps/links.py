@@ -27,8 +27,8 @@ class Entrance:
     fill: Callable[[Mapping[str, str]], Sequence[Any]]
 
 
-def query_of(page: str, fields: Mapping[str, str]) -> str:
-    """Return the part of an address that opens a page with these fields.
+def query_of(page: str, fields: Mapping[str, str | None]) -> str:
+    """Return the part of an address that opens a page with these fields, those that are not empty.
 
     Raises:
         KzooError: if a field is longer than a link carries.
@@ -37,10 +37,11 @@ def query_of(page: str, fields: Mapping[str, str]) -> str:
         >>> query_of("translate", {"model": "en-de", "text": "A dog & a cat."})
         '?tab=translate&model=en-de&text=A+dog+%26+a+cat.'
     """
-    for name, value in fields.items():
+    given = {name: value for name, value in fields.items() if value}
+    for name, value in given.items():
         _check_length(name, value)
     # Gradio has a `page` of its own.
-    return "?" + urlencode({"tab": page, **{name: value for name, value in fields.items() if value}})
+    return "?" + urlencode({"tab": page, **given})
 
 
 def read(fields: Mapping[str, str]) -> dict[str, str]:

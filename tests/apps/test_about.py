@@ -9,6 +9,7 @@ import urllib.request
 
 import pytest
 
+from tests import bundles
 from tests.apps.test_gallery import open_tab, press, shown, text_box
 from tests.optional import require
 
@@ -80,3 +81,46 @@ def test_each_page_says_how_it_is_asked(gallery):
     assert "/translate" in told(gallery)[1][-1]
     open_tab(gallery, "Classify images")
     assert "files=@image.png" in told(gallery)[1][-1]
+
+
+CARD = """# Topics
+
+<script>document.title = "taken over"</script> <img src="a.png">
+![A picture](curves.png) [here](elsewhere.toml) and [there](https://example.org/)
+
+| score | |
+| --- | --- |
+| accuracy | 0.9 |
+
+    kzoo train <recipe>
+"""
+
+
+def test_the_card_beside_a_bundle_is_shown_without_what_is_not_there(page, tmp_path):
+    require("gradio")
+    from kzoo.apps import launch
+
+    bundle = bundles.write_text_classifier(tmp_path / "topic" / "bundle")
+    (tmp_path / "topic" / "README.md").write_text(CARD)
+    with launch([bundle], port=0, open_browser=False, block=False) as server:
+        page.goto(server.url)
+        open_tab(page, "Classify text")
+        text_box(page).fill("the goal")
+        said, _ = told(page)
+        card = page.locator(".block.card").locator("visible=true")
+        card.get_by_role("heading", name="Topics").wait_for()
+        assert "accuracy" in card.inner_text() and "kzoo train <recipe>" in card.inner_text()
+        assert card.locator("script, img").count() == 0
+        assert card.get_by_role("link").all_inner_texts() == ["there"]
+        assert "accuracy" not in said
+        assert page.title() == "kzoo"
+
+
+def test_a_bundle_without_a_card_has_none(tmp_path):
+    require("gradio")
+    import kzoo
+    from kzoo.apps import about
+
+    (tmp_path / "README.md").write_text("Of something else.")
+    pipeline = kzoo.load(bundles.write_text_classifier(tmp_path / "topic"))
+    assert about._card_of(pipeline) == ""

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests import bundles
+from tests.apps.test_about import told
 from tests.apps.test_gallery import ARTIFACTS, open_tab, press, shown, target_box
 from tests.bundles import ALPHABET
 from tests.optional import require
@@ -114,6 +115,15 @@ def test_what_cannot_be_done_is_answered_with_why(gallery):
     put(gallery, "Seed", "seven")
     press(gallery, "Write")
     shown(gallery, "The seed is a whole number of up to 19 digits; 'seven' is none.")
+
+
+def test_a_script_in_a_beginning_stays_words(gallery):
+    script = "<script>document.title = 'taken over'</script>"
+    put(gallery, "Tokens", 3)
+    assert write(gallery, script).startswith(script)
+    _, (_, python) = told(gallery)
+    assert script in python
+    assert gallery.title() == "kzoo"
 
 
 def test_an_example_is_gone_on_with_when_clicked(gallery):

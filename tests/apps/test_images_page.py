@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from tests import bundles
-from tests.apps.conftest import png
+from tests.apps.conftest import png, wait_until
+from tests.apps.test_about import told
 from tests.apps.test_gallery import ARTIFACTS, labels, open_tab, press, shown, upload
 from tests.apps.test_translate_page import download
 from tests.optional import require
+from tests.runtime.graphs import edit
 
 SCRIPT = "<script>document.title = 'taken over'<"
 
@@ -72,7 +74,9 @@ def test_a_camera_gives_an_image(images):
     images.get_by_label("Capture from camera").click()
     images.get_by_text("Click to Access Webcam").click()
     # A click before the camera's first frame takes no picture.
-    images.wait_for_function("[...document.querySelectorAll('video')].some(video => video.videoWidth > 0)")
+    # Not wait_for_function, whose second look the page's own rules forbid.
+    ready = "[...document.querySelectorAll('video')].some(video => video.videoWidth > 0)"
+    wait_until(lambda: images.evaluate(ready))
     with images.expect_response(lambda response: "/upload" in response.url):
         images.get_by_label("capture photo").click()
     press(images, "Classify")
@@ -99,6 +103,26 @@ def test_many_files_and_one_that_is_no_image(images):
     assert [bool(row["problem"]) for row in rows] == [False, True, False]
     assert not any(row["image"].startswith("=") for row in rows)
     assert images.title() != "taken over"
+
+
+def test_a_script_in_a_label_stays_words(page, tmp_path):
+    require("gradio")
+    from kzoo.apps import launch
+
+    marked = bundles.write_image_classifier(tmp_path / "marked")
+    edit(marked, labels=["dark", SCRIPT])
+    with launch([marked], port=0, open_browser=False, block=False) as server:
+        page.goto(server.url)
+        open_tab(page, "Classify images")
+        upload(page, f"{SCRIPT}.png", png(255))
+        press(page, "Classify")
+        assert labels(page).strip() == SCRIPT
+        bars(page).first.click()
+        shown(page, f"“{SCRIPT}” has a probability of")
+        said, (_, python) = told(page)
+        assert SCRIPT in said
+        assert f"{SCRIPT}.png" in python
+        assert page.title() == "kzoo"
 
 
 @pytest.mark.slow

@@ -194,6 +194,22 @@ def test_a_file_can_be_cancelled(gallery, monkeypatch):
     assert gallery.get_by_text("15,000").locator("visible=true").count() == 0
 
 
+def test_a_script_in_a_text_and_a_files_name_stays_words(gallery):
+    script = "<script>document.title = 'taken over'</script>"
+    wanted = f"A dog runs. {script} A cat sleeps."
+    assert translate(gallery, wanted).startswith("Ein Hund rennt.")
+    gallery.get_by_label("A closer look at").click()
+    gallery.get_by_role("option").last.click()
+    gallery.locator("table.heatmap").wait_for()
+    open_tab(gallery, "File")
+    name = f"{script.replace('/', '')}.txt"
+    give(gallery, name, b"1 2 3")
+    press(gallery, "Translate file")
+    shown(gallery, f"There are no words to translate in {name}")
+    assert gallery.title() == "kzoo"
+    assert gallery.locator("[role=tabpanel] script").count() == 0
+
+
 def test_languages_are_picked_from_the_bundles_found(page, tmp_path):
     from kzoo.apps import launch
 
