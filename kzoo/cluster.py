@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from kzoo.errors import KzooError, MissingDependencyError
 ADDRESS = "RAY_ADDRESS"
 # Ray's sockets lie below its folder, and a socket's path has at most 107 bytes.
 _LONGEST_FOLDER = 40
+_CONNECT_SECONDS = 5.0
 _LEAST_STORE = 100 * 2**20
 _STORE_PER_CPU = 16 * 2**20  # bytes
 
@@ -39,7 +41,9 @@ def ray_cluster(address: str | None = None, cpus: int | None = None) -> Iterator
     """
     address = address or os.environ.get(ADDRESS)
     with contextlib.ExitStack() as stack:
-        if not address:
+        if address:
+            _check_answers(address)
+        else:
             _keep_to_this_machine()
         ray = _import()
         if not ray.is_initialized():
@@ -60,6 +64,20 @@ def _keep_to_this_machine() -> None:
     # Else whoever has an account here could have the cluster run what he likes.
     if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address where nothing listens, which Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()) or "://" in host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise KzooError(
+            f"No Ray cluster answers at '{address}': {error}. 'ray start --head' starts one; without an address it "
+            "is started for this command."
+        ) from None
 
 
 def _import() -> Any:

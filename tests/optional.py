@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from types import ModuleType
 
@@ -18,3 +19,9 @@ def require(module: str) -> ModuleType:
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         return pytest.skip(reason)
+
+
+def require_ray() -> None:
+    """As `require`, without the import: kzoo makes Ray's settings before it imports it."""
+    if importlib.util.find_spec("ray") is None:
+        require("ray")

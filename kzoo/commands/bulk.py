@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
+import sys
 from typing import Annotated, Literal
 
 import typer
@@ -75,7 +77,11 @@ def run(
         raise KzooError("--workers and --threads are for --engine ray.")
     pipeline = kzoo.load(bundle, device=device)
     columns = TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+    with (
+        # Ray says on standard output whose worker died.
+        contextlib.redirect_stdout(sys.stderr),
+        Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar,
+    ):
         task = bar.add_task("rows", total=None)
         totals = bulk.run(
             pipeline,

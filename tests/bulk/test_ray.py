@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -21,7 +20,7 @@ from kzoo.errors import BundleError, KzooError
 from tests import bundles
 from tests.apps.conftest import wait_until
 from tests.bulk.test_running import contents, write
-from tests.optional import require
+from tests.optional import require_ray
 
 WORDS = ["bank", "team", "the goal", "", "a market " * 30]
 
@@ -45,9 +44,7 @@ run(kzoo.load(bundle, device="cpu"), inputs, output, part_rows=7, engine=engine,
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """One for all tests here: it takes a while to start."""
-    # Not imported before its settings are made.
-    if importlib.util.find_spec("ray") is None:
-        require("ray")
+    require_ray()
     with ray_cluster(cpus=2):
         yield
 

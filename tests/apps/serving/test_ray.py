@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import os
@@ -22,7 +21,7 @@ from kzoo.errors import KzooError
 from tests.apps.conftest import wait_until
 from tests.bulk.test_ray import processes
 from tests.cli.commands import assert_mistake, kzoo_command
-from tests.optional import require
+from tests.optional import require, require_ray
 
 TITLE = "ray::ServeReplica"
 
@@ -31,9 +30,7 @@ TITLE = "ray::ServeReplica"
 def replicated(shelf: dict[str, Path]) -> Iterator[str]:
     """The address of a service in two replicas: they take a while to start."""
     require("fastapi")
-    # Not imported before its settings are made.
-    if importlib.util.find_spec("ray") is None:
-        require("ray")
+    require_ray()
     from kzoo.apps import Limits, Replicas, ray_server
 
     bundles = [shelf["topic"], shelf["similarity"], shelf["en-de"]]
@@ -137,7 +134,7 @@ def test_when_replicas_are_killed_every_request_is_still_answered(replicated: st
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes where Linux shows them")
 def test_sigterm_ends_it_all_and_what_was_accepted_is_answered(shelf: dict[str, Path]) -> None:
     require("fastapi")
-    require("ray")
+    require_ray()
     flags = ["--engine", "ray", "--max-replicas", "1", "--port", "0", "--no-access-log", "--deadline", "120"]
     command = [sys.executable, "-m", "kzoo", "serve", str(shelf["topic"]), *flags]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
