@@ -189,11 +189,11 @@ def _open_links(
 
     def arrive(request: gr.Request) -> list[Any]:
         query = {str(name): str(value) for name, value in request.query_params.items()}
-        wanted = query.get("tab")
+        wanted = query.get("tab", "")
         filled = {name: [gr.skip()] * len(outputs) for name, outputs in widgets.items()}
         said, selected = gr.skip(), gr.Tabs(selected=wanted) if wanted in named else gr.skip()
         try:
-            if wanted is not None and wanted not in named:
+            if wanted and wanted not in named:
                 raise KzooError(f"This link asks for a tab '{wanted[:100]}'.{did_you_mean(wanted, named)}")
             if wanted in entrances:
                 filled[wanted] = list(entrances[wanted].fill(links.read(query)))

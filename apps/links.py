@@ -70,7 +70,7 @@ def chosen(fields: Mapping[str, str], names: Iterable[str]) -> str:
     return name
 
 
-def value_of(fields: Mapping[str, str], name: str) -> dict[str, str]:
+def value_of(fields: Mapping[str, str], name: str) -> dict[str, Any]:
     """Return what an update of a widget says of a field: nothing where the link has none."""
     return {"value": fields[name]} if name in fields else {}
 
