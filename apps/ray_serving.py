@@ -32,6 +32,7 @@ from kzoo.runtime.lanes import cores
 _GRACE = 5.0  # seconds beyond the deadline, to send what was computed
 # How many replicas may die over one request; it may be why.
 _TRIES = 3
+_PAUSE = 0.1  # seconds in which it gets about who has died
 _SCOPE = (
     "method",
     "path",
@@ -132,7 +133,7 @@ def ray_server(
         stack.enter_context(_interrupted_by_sigterm())
         paths = [str(Path(bundle).absolute()) for bundle in bundles]
         dispatch.handle = stack.enter_context(_deployed(ray, replicas, limits, paths, settings))
-        dispatch.lost = ray.exceptions.RayActorError
+        dispatch.lost = _ways_to_be_lost(ray)
         yield server
 
 
@@ -222,7 +223,7 @@ class _Dispatch:
     """Has replicas answer requests whose bodies are read, as ASGI has it."""
 
     handle: Any = None
-    lost: type[Exception] = ConnectionError
+    lost: tuple[type[Exception], ...] = ()
 
     def __init__(self, limits: Limits) -> None:
         self._deadline = limits.deadline
@@ -287,6 +288,7 @@ class _Dispatch:
             except self.lost:
                 if begun:
                     raise  # the connection is closed, and the client sees that something is missing
+                await asyncio.sleep(_PAUSE)
             except asyncio.CancelledError:
                 answers.cancel()
                 raise
@@ -307,6 +309,12 @@ async def _nothing() -> Message:
 def _problem(status: int, message: str) -> JSONResponse:
     headers = {"retry-after": "1"} if status == 503 else None
     return JSONResponse({"error": message}, status, headers=headers)
+
+
+def _ways_to_be_lost(ray: Any) -> tuple[type[Exception], ...]:
+    from ray.serve.exceptions import DeploymentUnavailableError
+
+    return ray.exceptions.RayActorError, DeploymentUnavailableError
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ def topic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def processes(title: str) -> set[int]:
-    """Return those of Ray's processes that descend from this one and bear a title."""
+    """Return the processes that descend from this one and bear a title, as Ray's do."""
     found, parents = set(), {}
     for path in Path("/proc").glob("[0-9]*"):
         try:

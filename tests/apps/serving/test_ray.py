@@ -32,10 +32,12 @@ def replicated(shelf: dict[str, Path]) -> Iterator[str]:
     require("fastapi")
     require_ray()
     from kzoo.apps import Limits, Replicas, ray_server
+    from kzoo.cluster import ray_cluster
 
     bundles = [shelf["topic"], shelf["similarity"], shelf["en-de"]]
     limits = Limits(deadline=120, max_bytes=1_000_000, max_items=64)
     with (
+        ray_cluster(cpus=3),
         ray_server(bundles, port=0, replicas=Replicas(2, 2), limits=limits, access_log=True) as server,
         server.start(),
     ):
@@ -132,17 +134,20 @@ def test_when_replicas_are_killed_every_request_is_still_answered(replicated: st
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes where Linux shows them")
-def test_sigterm_ends_it_all_and_what_was_accepted_is_answered(shelf: dict[str, Path]) -> None:
-    require("fastapi")
-    require_ray()
+def test_sigterm_ends_it_all_and_what_was_accepted_is_answered(
+    replicated: str, shelf: dict[str, Path]
+) -> None:
+    """On a cluster that is there already, and stays."""
+    ray = require("ray")
+    before = processes(TITLE)
     flags = ["--engine", "ray", "--max-replicas", "1", "--port", "0", "--no-access-log", "--deadline", "120"]
+    flags += ["--address", ray.get_runtime_context().gcs_address]
     command = [sys.executable, "-m", "kzoo", "serve", str(shelf["topic"]), *flags]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         url = process.stderr.readline().removeprefix("Serving at ").strip()
         assert url.startswith("http://"), process.stderr.read()
-        replicas = processes(TITLE)
+        wait_until(lambda: processes(TITLE) - before)
         answers: list[int] = []
 
         def ask_on() -> None:
@@ -162,7 +167,8 @@ def test_sigterm_ends_it_all_and_what_was_accepted_is_answered(shelf: dict[str, 
         assert process.wait(60) == 0
     assert set(answers) == {200}
     assert "Traceback" not in log
-    wait_until(lambda: not any(Path(f"/proc/{each}").exists() for each in replicas))
+    wait_until(lambda: processes(TITLE) == before)
+    assert httpx.get(replicated + "health", timeout=130).status_code == 200
 
 
 def test_numbers_of_replicas_that_make_no_sense_are_refused(shelf: dict[str, Path]) -> None:
