@@ -17,7 +17,7 @@ import pytest
 from kzoo.apps.classifying import Answer, Classifier
 from tests import bundles
 from tests.apps.conftest import png, wait_until
-from tests.apps.test_gallery import labels, open_tab, press, shown, text_box
+from tests.apps.test_gallery import labels, open_tab, press, shown, source_box, target_box, text_box, upload
 from tests.optional import require
 
 
@@ -87,12 +87,37 @@ def test_who_waits_is_told_so_and_who_is_too_many_too(browser, bundle, held, mon
         assert labels(third).strip() == "Sports"
 
 
-def goes_on(page, url_of_port: int, bundle: Path) -> None:
+def test_two_people_at_once_get_their_own_on_every_page(browser, service_url):
+    def shades(page, shade: int) -> None:
+        open_tab(page, "Classify images")
+        upload(page, "image.png", png(shade))
+        press(page, "Classify")
+
+    with visitor(browser, service_url) as one, visitor(browser, service_url) as other:
+        ask(one, "The goal of the team.")
+        ask(other, "The bank and its shares.")
+        assert (labels(one).strip(), labels(other).strip()) == ("Sports", "Business")
+        shades(one, 0)
+        shades(other, 255)
+        assert (labels(one).strip(), labels(other).strip()) == ("dark", "bright")
+        for page, text in ((one, "A dog runs."), (other, "A cat sleeps.")):
+            open_tab(page, "Translate")
+            source_box(page).fill(text)
+            press(page, "Translate")
+        for page, text in ((one, "Ein Hund rennt."), (other, "Ein Kater schläft.")):
+            shown(page, "tokens a second")
+            assert target_box(page).input_value() == text
+            # What is looked at closely is one's own, too.
+            page.locator("table.heatmap tbody th").first.wait_for()
+            assert page.locator("table.heatmap tbody th").all_inner_texts()[1] == text.split()[1]
+
+
+def goes_on(page, port: int, bundle: Path) -> None:
     """Have the server come back, and the page ask it again, with what was typed."""
     from kzoo.apps import launch
 
     shown(page, "Connection to the server was lost. Attempting reconnection...")
-    with launch([bundle], port=url_of_port, open_browser=False, block=False):
+    with launch([bundle], port=port, open_browser=False, block=False):
         shown(page, "The server was restarted, and what you asked it last got no answer: ask again.")
         assert text_box(page).input_value() == "the goal"
         press(page, "Classify")
