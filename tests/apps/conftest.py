@@ -84,6 +84,8 @@ def wait_until(holds: Callable[[], object], seconds: float = 60) -> None:
 def browser():
     """Chromium; without one, tests that need it are skipped, and fail in CI."""
     playwright = require("playwright.sync_api")
+    # Five seconds, its default, are few on a machine that does other work too.
+    playwright.expect.set_options(timeout=30_000)
     with playwright.sync_playwright() as session:
         names = ("chromium", "chromium-browser", "google-chrome")
         found = next(filter(None, map(shutil.which, names)), session.chromium.executable_path)
@@ -102,7 +104,7 @@ def page(browser) -> Iterator:
     """A fresh page; the test fails if it asks any host but this one, or logs an error."""
     context = browser.new_context(viewport={"width": 1100, "height": 800})
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(30_000)
     outside: list[str] = []
     errors: list[str] = []
     page.on("request", lambda request: _note_outside(request.url, outside))
