@@ -37,7 +37,7 @@ class Limits:
     max_connections: int = 1000
     deadline: float = 30.0
     read_timeout: float = 20.0
-    batch_tokens: int = 4096
+    batch_tokens: int = 1024
     batch_items: int = 64
     max_wait_ms: float = 5.0
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 _LONG = 512  # tokens; the scores of attention grow with the square of a length
+_HEAD_START = 0.5  # of its own tokens that an item is due after it came
 _PADDING = 0.25  # of a batch, at most, so that shorter texts join longer ones
 
 
@@ -41,6 +42,7 @@ class Ticket:
         future: gives the results in the order of the items; cancelling it takes what still waits out of the queue.
         arrived: when it came, on the scheduler's clock.
         deadline: when it is of no use any more, on that clock.
+        came: when it came, on the queue's clock.
         waiting: how many of its items wait.
         missing: how many of its items have no result.
         queued: seconds in which none of its items ran.
@@ -52,6 +54,7 @@ class Ticket:
         self.future: Future[list[Any]] = Future()
         self.arrived = arrived
         self.deadline = deadline
+        self.came = 0.0
         self.waiting = self.missing = count
         self.queued = self.computed = 0.0
         self.results: list[Any] = [None] * count
@@ -69,28 +72,25 @@ class Item(NamedTuple):
 class Waiting:
     """Items in lines by their length, each line in the order of arrival.
 
-    The lines share the bundle's time, counted in tokens (start-time fair queueing), by the square root of the tokens
-    that wait in each: neither do long texts keep a short one waiting nor the reverse, and a line that most stand in
-    moves faster than an empty one. Within a line the oldest is first. Not safe to use from several threads.
+    The line goes next whose first item is due first. A clock counts the tokens that each who waits would have had in
+    equal shares (fair queueing; Demers, Keshav and Shenker, 1989, section 2); an item is due half of its own tokens
+    after it came. Were it all of them, each would get an equal share, and where many short ones keep coming a long
+    one would wait for most of them; were it none, all would go by age, and a short one would wait for all the long
+    ones before it. Not safe to use from several threads.
     """
 
     def __init__(self, budget: Budget):
         self._budget = budget
         self._lines: dict[int, list[Item]] = {}
-        # By line, what it has had for its weight; the least of those that wait goes next.
-        self._had: dict[int, float] = {}
-        self._turn = 0.0
+        self._clock = 0.0
         self.items = 0
         self.tokens = 0
 
     def add(self, items: Iterable[Item]) -> None:
         """Put items at the ends of their lines."""
         for item in items:
-            line = _line(item.size)
-            if not self._lines.get(line):
-                # One that was away has saved nothing up.
-                self._had[line] = max(self._had.get(line, 0.0), self._turn)
-            self._lines.setdefault(line, []).append(item)
+            item.ticket.came = self._clock
+            self._lines.setdefault(_line(item.size), []).append(item)
             self.items += 1
             self.tokens += item.size
 
@@ -116,9 +116,8 @@ class Waiting:
         They are of the line whose turn it is, from its oldest item on, and of shorter ones while little of the batch
         is padding.
         """
-        first = min(self._lines, key=lambda line: (self._had[line], self._lines[line][0].ticket.arrived))
-        self._turn = self._had[first]
-        kind = self._lines[first][0].ticket.kind
+        first = min(self._lines, key=lambda line: _due(self._lines[line][0]))
+        kind, waited = self._lines[first][0].ticket.kind, self.items
         batch: list[Item] = []
         longest = tokens = 0
         for line in sorted((line for line in self._lines if line <= first), reverse=True):
@@ -133,11 +132,9 @@ class Waiting:
                     break
                 taken.append(item)
                 longest, tokens = longest_then, tokens_then
-            if taken:
-                weight = math.sqrt(sum(item.size for item in self._lines[line]))
-                self._had[line] += sum(item.size for item in taken) / weight
             self._remove(line, taken)
             batch += taken
+        self._clock += tokens / waited
         return sorted(batch, key=lambda item: item.size)
 
     def _remove(self, line: int, items: Sequence[Item]) -> None:
@@ -151,10 +148,11 @@ class Waiting:
         self.items -= len(items)
         if not self._lines[line]:
             del self._lines[line]
-        if not self._lines:
-            # Where nobody waits, all begin alike.
-            self._had.clear()
-            self._turn = 0.0
+
+
+def _due(item: Item) -> tuple[float, float]:
+    """Return when an item is due on the clock of its queue, and for equal ones when it came."""
+    return item.ticket.came + _HEAD_START * item.size, item.ticket.arrived
 
 
 def _line(size: int) -> int:
