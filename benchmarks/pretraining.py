@@ -90,7 +90,7 @@ def main() -> None:
     """Print a row for each number of labels."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--labels", type=int, nargs="+", default=[100, 400], help="labelled texts")
-    parser.add_argument("--steps", type=int, default=1200, help="updates of the pretraining")
+    parser.add_argument("--steps", type=int, default=4000, help="updates of the pretraining")
     parser.add_argument("--seeds", type=int, default=3, help="fine-tunings of each kind")
     parser.add_argument("--rate", type=float, default=1e-3, help="peak of the fine-tunings' learning rate")
     options = parser.parse_args()
