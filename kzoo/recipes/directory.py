@@ -147,6 +147,7 @@ def open_run(
     record: Mapping[str, Any],
     fresh: bool,
     progress: Progress | None,
+    finished_too: bool = False,
 ) -> RunDirectory:
     """Return the newest unfinished run of the same identity, or a new one.
 
@@ -156,6 +157,7 @@ def open_run(
         record: what else a run writes down: the whole recipe, and the environment that it began in.
         fresh: whether to start a new run in any case.
         progress: see `RunDirectory`.
+        finished_too: whether the newest run may be a finished one.
 
     Raises:
         KzooError: the directory cannot be made, or another process is at the run.
@@ -163,11 +165,14 @@ def open_run(
     if not fresh and home.is_dir():
         for path in sorted(home.iterdir(), reverse=True):
             known = _read_json(path / "run.json")
-            if known is None or (path / "metrics.json").is_file():
+            if known is None or (not finished_too and (path / "metrics.json").is_file()):
                 continue
             if {key: known.get(key) for key in identity} == identity:
                 run = RunDirectory(path, progress)
-                write(path / "run.json", json.dumps({**record, **known, **_newer(record)}, indent=1) + "\n")
+                write(
+                    path / "run.json",
+                    json.dumps({**record, **known, **_newer(record, known)}, indent=1) + "\n",
+                )
                 return run
     date = datetime.datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
     try:
@@ -202,9 +207,11 @@ def was_made_by(path: Path, identity: Mapping[str, Any]) -> bool:
     )
 
 
-def _newer(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run that goes on writes down anew."""
-    return {name: value for name, value in record.items() if name != "environment"}
+def _newer(record: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run that goes on writes down anew: all but what it began on, with the command that was given last."""
+    now, began = record.get("environment", {}), known.get("environment", {})
+    command = {name: value for name, value in now.items() if name == "command"}
+    return {**record, "environment": {**now, **began, **command}}
 
 
 def runs_home() -> Path:

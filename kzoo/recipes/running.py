@@ -67,7 +67,8 @@ def run(
         recipe_path: the recipe's TOML file.
         overrides: changes to the recipe, each `section.field=value`.
         fresh: start another run, even if there is an unfinished one.
-        publish: copy bundle, card and learning curve to the recipe's folder.
+        publish: copy bundle, card and learning curve to the recipe's folder; of the newest run, also where that is
+            finished.
         progress: called with a line of text at each step, Keras' own bar shown in between; silent without.
         on_epoch: called after each epoch with its number, the number of epochs and what was measured, in place
             of Keras' bar.
@@ -93,6 +94,7 @@ def run(
         {"recipe": recipe.model_dump(mode="json"), "environment": environment},
         fresh,
         progress,
+        finished_too=publish,
     )
     resumed_after = _say_place(recipe, directory)
     verbose = _verbosity(progress is None or on_epoch is not None)

@@ -389,6 +389,16 @@ def test_mistakes_leave_no_run_behind(mood, tmp_path, monkeypatch):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_finished_run_is_published_without_training_again(halves):
+    trained = kzoo.recipes.run(halves, overrides=["training.epochs=2"])
+    assert not (halves.parent / "bundle").exists()
+    result = kzoo.recipes.run(halves, overrides=["training.epochs=2"], publish=True)
+    assert (result.directory, result.resumed_after) == (trained.directory, 2)
+    assert result.scores == trained.scores
+    assert kzoo.load(halves.parent / "bundle").manifest.metrics["accuracy"] == trained.scores["accuracy"]
+    assert kzoo.recipes.run(halves, overrides=["training.epochs=2"]).directory != trained.directory
+
+
 def test_a_shelf_that_cannot_be_published_to_is_refused_before_training(mood, tmp_path):
     (mood.parent / "bundle").mkdir()
     (mood.parent / "bundle" / "thesis.txt").touch()
