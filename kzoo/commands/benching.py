@@ -73,9 +73,7 @@ def serve(
         seconds=seconds,
         api_key=api_key,
         begin=begin,
-        progress=lambda row: errors.print(
-            f"{_VARIED[row.table]} {row.value}: {_short(row)}", markup=False, soft_wrap=True
-        ),
+        progress=lambda row: errors.print(_short(row), markup=False, soft_wrap=True),
     )
     about = _about(services[0], seconds)
     if as_json:
