@@ -1,4 +1,4 @@
-"""Many clients for a while: ten seconds, or as many as KZOO_SOAK_SECONDS says."""
+"""Many clients for a minute, or for as many seconds as KZOO_SOAK_SECONDS says."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tests.bundles import ENCODED, write_encoder
 from tests.memory import only_on_linux
 from tests.optional import require
 
-pytestmark = [pytest.mark.slow, only_on_linux]
+SECONDS = float(os.environ.get("KZOO_SOAK_SECONDS", "60"))
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 2 * SECONDS), only_on_linux]
 
-SECONDS = float(os.environ.get("KZOO_SOAK_SECONDS", "10"))
 CLIENTS = 200
 DEADLINE = 9.0
 MOST_BYTES = 100_000
