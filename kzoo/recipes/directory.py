@@ -208,7 +208,7 @@ def was_made_by(path: Path, identity: Mapping[str, Any]) -> bool:
 
 
 def _newer(record: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run that goes on writes down anew: all but what it began on, with the command that was given last."""
+    """Return what a run that goes on writes down anew: all but what it began on; of that, the last command."""
     now, began = record.get("environment", {}), known.get("environment", {})
     command = {name: value for name, value in now.items() if name == "command"}
     return {**record, "environment": {**now, **began, **command}}
