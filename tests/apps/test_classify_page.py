@@ -96,9 +96,11 @@ def test_labels_are_explained_when_clicked_and_other_bundles_answer_in_their_way
     ask(texts, "the dog runs on monday")
     assert "animal 97%" in shown(texts, "dog runs").locator("..").inner_text().lower()
     pick(texts, "Model", "embedding")
+    second = texts.get_by_label("Second text").locator("visible=true")
+    second.wait_for()
     ask(texts, "the dog")
     shown(texts, "There is no second text yet: this model reads two.")
-    texts.get_by_label("Second text").locator("visible=true").fill("the dog")
+    second.fill("the dog")
     press(texts, "Classify")
     texts.get_by_role("heading", name="1.000").wait_for()
 

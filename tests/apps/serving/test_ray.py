@@ -44,6 +44,10 @@ def replicated(shelf: dict[str, Path]) -> Iterator[str]:
         yield server.url
 
 
+def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    return [json.loads(record.getMessage()) for record in caplog.records]
+
+
 @pytest.mark.slow
 def test_replicas_answer_as_the_service_does(
     replicated: str, service: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -65,8 +69,8 @@ def test_replicas_answer_as_the_service_does(
         assert [*client.stream("/translate", "A dog runs.", model="en-de")][-1] == "Ein Hund rennt."
     told = httpx.get(replicated + "health", headers={"x-request-id": "mine"}, timeout=130)
     assert (told.status_code, told.headers["x-request-id"]) == (200, "mine")
-    lines = [json.loads(record.getMessage()) for record in caplog.records]
-    assert any(line["id"] == "mine" and line["route"] == "/health" for line in lines)
+    # The line is written once the answer has gone out.
+    wait_until(lambda: any(line["id"] == "mine" and line["route"] == "/health" for line in lines(caplog)))
     assert not any("market" in record.getMessage() for record in caplog.records)
 
 
