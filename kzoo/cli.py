@@ -146,8 +146,11 @@ def train(
 @app.command()
 def export(
     model: Annotated[
-        pathlib.Path,
-        typer.Argument(help="A .keras file, or a checkpoint's directory; for triton also a finished bundle."),
+        str,
+        typer.Argument(
+            help="A .keras file, or a checkpoint: its directory, package:MODULE, or owner/name on the hub. For "
+            "triton also a finished bundle."
+        ),
     ],
     output: Annotated[
         pathlib.Path,
@@ -155,7 +158,7 @@ def export(
     ],
     tokenizer: Annotated[pathlib.Path | None, typer.Option(help="A tokenizer.json to attach.")] = None,
     labels: Annotated[str | None, typer.Option(help="Class names: a,b,c or a file of one a line.")] = None,
-    task: Annotated[str | None, typer.Option(help="Task, for a checkpoint's directory.")] = None,
+    task: Annotated[str | None, typer.Option(help="Task, for a checkpoint.")] = None,
     name: Annotated[str | None, typer.Option(help="Name that a service answers to.")] = None,
     target: Annotated[
         str, typer.Option(help="Where it will run: cpu for more nodes, faster there; or any.")
@@ -197,7 +200,7 @@ def export(
         if explanations:
             options["explanations"] = True
         loaded: Any = model
-        if form == "triton" and (model / "manifest.json").is_file():
+        if form == "triton" and (pathlib.Path(model) / "manifest.json").is_file():
             options = {}
             if tokenizer or labels or task or calibration or dtype != "float32" or target != "any":
                 raise KzooError(
@@ -304,12 +307,13 @@ def demo(
         )
 
 
-def _load_keras(path: pathlib.Path, task: str | None) -> keras.Model:
+def _load_keras(source: str, task: str | None) -> keras.Model:
     models = import_models()
-    if path.is_dir():
-        return models.from_pretrained(path, **({"task": task} if task else {}))
+    path = pathlib.Path(source)
+    if not path.is_file() and path.suffix not in (".keras", ".h5"):
+        return models.from_pretrained(source, task=task)
     if task is not None:
-        raise KzooError("--task is for a checkpoint's directory; a .keras file knows its task.")
+        raise KzooError("--task is for a checkpoint; a .keras file knows its task.")
     return models.load(path)
 
 

@@ -13,11 +13,11 @@ from kzoo.errors import KzooError
 from kzoo.models import tensors
 from kzoo.models.backbone import Backbone
 from kzoo.models.base import TransformerModel
-from kzoo.models.hub import find_checkpoint
 from kzoo.models.initialization import initialized_by
 from kzoo.models.preprocessor import PREPROCESSOR_FILE, read_preprocessing
 from kzoo.models.registry import build
 from kzoo.models.sentence import check_case, encoder_folder, is_sentence_model, read_modules
+from kzoo.models.sources import find_checkpoint
 from kzoo.text import has_tokenizer
 from kzoo.weights import Checkpoint, Family, Head, find_family, read_json, tasks_of
 
@@ -50,7 +50,8 @@ def from_pretrained(
     not ask for another number of classes. Otherwise it starts fresh, and a warning says so.
 
     Args:
-        source: the checkpoint's folder, or its name on the Hugging Face hub, from where it is downloaded once.
+        source: the checkpoint's folder; `package:MODULE`, an installed package that carries one, which is not run; or
+            its name on the Hugging Face hub, from where it is downloaded once.
         task: what the model is to do; by default what the checkpoint was made for, or else the family's default.
         revision: branch, tag or commit on the hub.
         ignore: names of fields of config.json that are not looked at, whatever they say.

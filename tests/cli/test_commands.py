@@ -120,6 +120,28 @@ def test_export_in_another_precision(tmp_path: pathlib.Path) -> None:
     assert_mistake(kzoo_command(*exported, "int9"), "Did you mean 'int8'")
 
 
+def test_export_of_a_checkpoint(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "carrier_of_weights"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    tokenizer = kzoo.text.Tokenizer.train(["good bad film"], vocab_size=60)
+    model = kzoo.models.bert_tiny(
+        labels=["bad", "good"], tokenizer=tokenizer, vocab_size=tokenizer.vocab_size, num_layers=1
+    )
+    model.save_pretrained(package / "model")
+    monkeypatch.syspath_prepend(tmp_path)
+    for source in (package / "model", "package:carrier_of_weights"):
+        result = kzoo_command("export", source, tmp_path / "bundle", "--json")
+        assert result.exit_code == 0, result.stderr
+        assert kzoo.load(tmp_path / "bundle").manifest.labels == ["bad", "good"]
+    assert_mistake(kzoo_command("export", "package:carrier", tmp_path / "x"), "no such package")
+    assert_mistake(kzoo_command("export", tmp_path / "nowhere", tmp_path / "x"), "There is no folder")
+    model.save(tmp_path / "model.keras")
+    assert_mistake(
+        kzoo_command("export", tmp_path / "model.keras", tmp_path / "x", "--task", "mlm"), "knows its task"
+    )
+
+
 def test_export_of_a_file_that_is_none(tmp_path: pathlib.Path) -> None:
     (tmp_path / "model.keras").write_bytes(b"PK\x03\x04 cut short")
     assert_mistake(kzoo_command("export", tmp_path / "model.keras", tmp_path / "x"), "model.keras")

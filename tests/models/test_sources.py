@@ -1,4 +1,4 @@
-"""Where checkpoints come from: folders, sentence-transformers folders, and the hub."""
+"""Where checkpoints come from: folders, sentence-transformers folders, packages, and the hub."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from kzoo.errors import KzooError
 from kzoo.models import from_pretrained
+from kzoo.models.sources import find_checkpoint
 from tests.models.tiny import make_inputs, outputs, shaken, tiny
 from tests.optional import require
 
@@ -57,6 +58,25 @@ def test_what_looks_like_a_folder_is_not_asked_for(hub, source):
 def test_a_file_is_no_folder(hub, tmp_path):
     with pytest.raises(KzooError, match="is a file; a checkpoint is a folder"):
         from_pretrained(tmp_path / "stored" / "config.json")
+
+
+def test_a_package_carries_a_checkpoint_that_is_found_without_running_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "carrier_of_weights"
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('was run')")
+    with pytest.raises(KzooError, match="holds 0 folders"):
+        find_checkpoint("package:carrier_of_weights")
+    for folder in ("model", "other"):
+        (package / folder).mkdir(exist_ok=True)
+        (package / folder / "model.safetensors").touch()
+        (package / folder / "config.json").touch()
+        if folder == "model":
+            assert find_checkpoint("package:carrier_of_weights") == package / "model"
+    with pytest.raises(KzooError, match=r"holds 2 folders.*give its path"):
+        find_checkpoint("package:carrier_of_weights")
+    with pytest.raises(KzooError, match="revision='main' is for a name on the hub"):
+        find_checkpoint("package:carrier_of_weights", "main")
 
 
 @pytest.fixture

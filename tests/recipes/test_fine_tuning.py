@@ -199,23 +199,6 @@ def test_unknown_classes_are_refused_before_the_training(mood, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_package_carries_a_checkpoint_that_is_found_without_running_it(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    package = tmp_path / "carrier_of_weights"
-    (package / "model").mkdir(parents=True)
-    (package / "__init__.py").write_text("raise RuntimeError('was run')")
-    with pytest.raises(KzooError, match="holds 0 folders"):
-        find_pretrained("package:carrier_of_weights", tmp_path)
-    for folder in ("model", "other"):
-        (package / folder).mkdir(exist_ok=True)
-        (package / folder / "model.safetensors").touch()
-        (package / folder / "config.json").touch()
-        if folder == "model":
-            assert find_pretrained("package:carrier_of_weights", tmp_path) == package / "model"
-    with pytest.raises(KzooError, match=r"holds 2 folders.*give its path"):
-        find_pretrained("package:carrier_of_weights", tmp_path)
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [

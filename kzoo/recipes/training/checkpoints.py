@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import re
 from pathlib import Path
 
 from kzoo.data import locate
 from kzoo.errors import KzooError, MissingDependencyError
-
-_PACKAGE = "package:"
-_MODULE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-
 
 # What the names of models and recipes end in, of which the zoo's own trainings make something to go on from.
 MODEL, RECIPE = ".keras", ".toml"
@@ -38,10 +32,13 @@ def find_pretrained(name: str, beside: Path) -> Path:
         return run / "bundle"
     if name.endswith(MODEL):
         return locate(name, beside)
-    if name.startswith(_PACKAGE):
-        return _in_package(name.removeprefix(_PACKAGE))
-    from kzoo.models.hub import find_checkpoint
+    from kzoo.models.sources import PACKAGE, find_checkpoint
 
+    try:
+        if name.startswith(PACKAGE):
+            return find_checkpoint(name)
+    except KzooError as error:
+        raise KzooError(f"model.pretrained = {error}") from None
     try:
         return locate(name, beside)
     except KzooError as missing:
@@ -51,26 +48,3 @@ def find_pretrained(name: str, beside: Path) -> Path:
             raise
         except KzooError as error:
             raise KzooError(f"model.pretrained: {error} As a folder: {missing}") from None
-
-
-def _in_package(module: str) -> Path:
-    if _MODULE.fullmatch(module) is None:
-        raise KzooError(f"model.pretrained = 'package:{module}': a package is named as in `import NAME`.")
-    # Of a name without dots, this looks only where it is.
-    found = importlib.util.find_spec(module)
-    if found is None or not found.submodule_search_locations:
-        raise KzooError(
-            f"model.pretrained = 'package:{module}': there is no such package here. Install the one that carries "
-            f"the checkpoint; pip often knows it as '{module.replace('_', '-')}'."
-        )
-    folders = {
-        file.parent for root in found.submodule_search_locations for file in Path(root).rglob("*.safetensors")
-    }
-    whole = sorted(folder for folder in folders if (folder / "config.json").is_file())
-    if len(whole) != 1:
-        listed = ", ".join(map(str, whole)) or "none"
-        raise KzooError(
-            f"model.pretrained = 'package:{module}': the package holds {len(whole)} folders with config.json and "
-            f"safetensors files ({listed}). One is needed: give its path."
-        )
-    return whole[0]

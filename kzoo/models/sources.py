@@ -1,7 +1,8 @@
-"""Where a checkpoint comes from: a folder here, or a name on the Hugging Face hub."""
+"""Where a checkpoint comes from: a folder here, an installed package, or the Hugging Face hub."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -19,18 +20,29 @@ _WANTED = [
 ]
 _FOLDERS = ["0_Transformer", "1_Pooling", "2_Normalize"]
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+# What stands before the name of a package that carries one.
+PACKAGE = "package:"
+_MODULE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 def find_checkpoint(source: str | os.PathLike[str], revision: str | None = None) -> Path:
     """Return the folder of a checkpoint, downloaded if it is named by its name on the hub.
 
     Args:
-        source: a folder, or a name such as `"google/bert_uncased_L-2_H-128_A-2"`.
-        revision: a branch, tag or commit on the hub; given, `source` is a name.
+        source: a folder; `package:MODULE`, whose folder is found without running its code; or a name on the hub such
+            as `"google/bert_uncased_L-2_H-128_A-2"`.
+        revision: a branch, tag or commit on the hub; given, `source` is a name there.
 
     Raises:
-        KzooError: there is no such folder, or the hub does not have it, or cannot be reached.
+        KzooError: there is no such folder, or a package holds none, or several; or the hub does not have it, or
+            cannot be reached.
     """
+    if str(source).startswith(PACKAGE):
+        if revision is not None:
+            raise KzooError(
+                f"revision='{revision}' is for a name on the hub; '{source}' is an installed package."
+            )
+        return _in_package(str(source).removeprefix(PACKAGE))
     path = Path(source)
     if path.is_dir() and revision is None:
         return path
@@ -46,6 +58,29 @@ def find_checkpoint(source: str | os.PathLike[str], revision: str | None = None)
             "or a name on the Hugging Face hub, 'owner/name'."
         )
     return _download(str(source), revision)
+
+
+def _in_package(module: str) -> Path:
+    if _MODULE.fullmatch(module) is None:
+        raise KzooError(f"'package:{module}': a package is named as in `import NAME`.")
+    # Of a name without dots, this looks only where it is.
+    found = importlib.util.find_spec(module)
+    if found is None or not found.submodule_search_locations:
+        raise KzooError(
+            f"'package:{module}': there is no such package here. Install the one that carries the checkpoint; pip "
+            f"often knows it as '{module.replace('_', '-')}'."
+        )
+    folders = {
+        file.parent for root in found.submodule_search_locations for file in Path(root).rglob("*.safetensors")
+    }
+    whole = sorted(folder for folder in folders if (folder / "config.json").is_file())
+    if len(whole) != 1:
+        listed = ", ".join(map(str, whole)) or "none"
+        raise KzooError(
+            f"'package:{module}': the package holds {len(whole)} folders with config.json and safetensors files "
+            f"({listed}). One is needed: give its path."
+        )
+    return whole[0]
 
 
 def _download(name: str, revision: str | None) -> Path:
