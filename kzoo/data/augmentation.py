@@ -94,15 +94,29 @@ def augment(
     y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
     y, x = (y - (height - 1) / 2).astype(np.float32), (x - (width - 1) / 2).astype(np.float32)
     angle, scale = np.radians(draw(amounts.rotate)), 1 + draw(amounts.zoom)
-    mirror = np.where(random.random((count, 1, 1)) < 0.5, -1, 1) if amounts.flip else 1
+    mirror = (
+        np.where(random.random((count, 1, 1)) < 0.5, np.float32(-1), np.float32(1)) if amounts.flip else 1
+    )
     rows = (y * np.cos(angle) - x * np.sin(angle)) / scale + draw(amounts.shift) * height + (height + 1) / 2
     columns = (y * np.sin(angle) + x * np.cos(angle)) / scale * mirror
     columns = columns + draw(amounts.shift) * width + (width + 1) / 2
 
     rows, columns = np.clip(rows, 0, height + 1), np.clip(columns, 0, width + 1)
-    top, left = np.minimum(rows.astype(np.int64), height), np.minimum(columns.astype(np.int64), width)
-    down, right = (rows - top)[..., None], (columns - left)[..., None]
-    image = np.arange(count)[:, None, None]
-    upper = padded[image, top, left] * (1 - right) + padded[image, top, left + 1] * right
-    lower = padded[image, top + 1, left] * (1 - right) + padded[image, top + 1, left + 1] * right
-    return (upper * (1 - down) + lower * down).astype(np.float32)
+    top, left = np.minimum(rows.astype(np.int32), height), np.minimum(columns.astype(np.int32), width)
+    down, right = ((place - whole)[..., None] for place, whole in ((rows, top), (columns, left)))
+    line = width + 2
+    corner = (np.arange(count)[:, None, None] * (height + 2) + top) * line + left
+    pixels = padded.reshape(-1, channels)
+    upper, lower = (
+        _between(pixels.take(corner + step, axis=0), pixels.take(corner + step + 1, axis=0), right)
+        for step in (0, line)
+    )
+    return _between(upper, lower, down)
+
+
+def _between(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Return what lies so far from one to the other, which it is written over: these arrays are large."""
+    other -= one
+    other *= share.astype(np.float32)
+    other += one
+    return other

@@ -99,9 +99,24 @@ def preprocess(
         >>> preprocess([np.zeros((20, 30), np.uint8)], settings).shape
         (1, 8, 8, 3)
     """
+    return normalize(decode(images, settings, max_pixels=max_pixels, first_index=first_index), settings)
+
+
+def decode(
+    images: Sequence[ImageInput],
+    settings: ImagePreprocessing,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    first_index: int = 0,
+) -> np.ndarray:
+    """Bring images to one size and number of channels, as `preprocess` does, whose arguments and errors it has.
+
+    Returns:
+        uint8 (batch, settings.height, settings.width, settings.channels), which `normalize` takes.
+    """
     if is_image(images) or len(images) == 0:
         raise KzooError("preprocess takes a list with at least one image.")
-    batch = np.empty((len(images), settings.height, settings.width, settings.channels), np.float32)
+    batch = np.empty((len(images), settings.height, settings.width, settings.channels), np.uint8)
     for index, source in enumerate(images):
         # Bytes from an archive know their name, and so do open files.
         name = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
@@ -116,6 +131,11 @@ def preprocess(
         except Exception as error:  # decoders fail in many ways: OSError, SyntaxError, struct.error, ...
             raise KzooError(f"{where} is damaged or cut short: {error}.") from None
         batch[index] = np.asarray(pixels).reshape(batch.shape[1:])
+    return batch
+
+
+def normalize(batch: np.ndarray, settings: ImagePreprocessing) -> np.ndarray:
+    """Turn pixels of 0 to 255 into pixel values: by the settings' mean and standard deviation, float32."""
     mean, std = np.array(settings.mean, np.float32), np.array(settings.std, np.float32)
     return (batch / np.float32(255) - mean) / std
 

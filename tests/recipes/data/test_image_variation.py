@@ -5,9 +5,10 @@ import pytest
 
 import kzoo
 from kzoo.data import Augmentation, Examples
+from kzoo.recipes.data import images
 from kzoo.recipes.data.image_variation import ImageVariation
 from kzoo.recipes.data.images import ImageBatches
-from kzoo.vision import ImagePreprocessing
+from kzoo.vision import ImagePreprocessing, preprocessing
 
 SETTINGS = ImagePreprocessing(height=8, width=8, mean=[0.5], std=[0.25])
 NAMES = ["a", "b", "c"]
@@ -15,8 +16,8 @@ NAMES = ["a", "b", "c"]
 
 def batches(count=30, settings=SETTINGS, batch_size=12, weights=None, seed=3, epoch=0, **amounts):
     """Images each of its own grey, and so to be told apart."""
-    images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None] * 8, (count, 8, 8, 3))
-    examples = Examples(images, [NAMES[place % 3] for place in range(count)])
+    greys = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None] * 8, (count, 8, 8, 3))
+    examples = Examples(greys, [NAMES[place % 3] for place in range(count)])
     return ImageBatches(
         examples, settings, batch_size, seed, epoch, Augmentation(**amounts), NAMES, weights=weights
     )
@@ -55,6 +56,23 @@ def test_a_training_that_was_stopped_sees_what_another_one_does():
         assert all((one == other).all() for one, other in zip(expected, got, strict=True))
     assert any((one[0] != other[0]).any() for one, other in zip(first, later, strict=True))
     assert (batches(seed=4, **amounts)[0][0] != first[0][0]).any()
+
+
+@pytest.mark.parametrize(("room", "asked"), [(2**20, 30), (100, 60)])
+def test_images_are_decoded_once_if_there_is_room_for_all(room, asked, monkeypatch):
+    decoded = []
+
+    def decode(found, settings):
+        decoded.extend(found)
+        return preprocessing.decode(found, settings)
+
+    monkeypatch.setattr(images, "_KEPT_BYTES", room)
+    monkeypatch.setattr(images, "decode", decode)
+    data = batches()
+    first = sorted(number for place in range(3) for number in numbers(data[place]))
+    data.on_epoch_end()
+    assert sorted(number for place in range(3) for number in numbers(data[place])) == first == [*range(30)]
+    assert len(decoded) == asked
 
 
 def test_repeats_stand_in_one_batch_each_varied_in_its_own_way():
