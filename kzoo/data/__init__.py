@@ -14,7 +14,7 @@ from kzoo.data.documents import DocumentBreak, read_documents, read_texts, split
 from kzoo.data.examples import Examples, class_names, folds, looks_like_ids, split, split_by_hash
 from kzoo.data.files import lines_of, read_text
 from kzoo.data.image_archives import TAR_SUFFIXES, ImageBytes, read_image_archive, read_image_table
-from kzoo.data.images import digits, read_image_folder, read_npz
+from kzoo.data.images import digits, find_images, read_image_folder, read_npz
 from kzoo.data.labels import NUMBER_TASKS, TableTask, label_items, names_of_numbers
 from kzoo.data.locations import locate
 from kzoo.data.readers import read_pair_table, read_pairs, read_table
@@ -46,6 +46,7 @@ __all__ = [
     "drop_duplicates",
     "drop_empty",
     "find_columns",
+    "find_images",
     "folds",
     "label_items",
     "lines_of",

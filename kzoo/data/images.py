@@ -97,12 +97,27 @@ def read_image_folder(path: str | os.PathLike[str], known_labels: Collection[str
                 f"{folder}: the class '{folder.name}' does not occur in the training data."
                 f"{did_you_mean(folder.name, known_labels)}"
             )
-        found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-        if not found:
-            raise KzooError(f"{folder} has no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+        found = find_images(folder)
         files += found
         labels += [folder.name] * len(found)
     return Examples(files, labels)
+
+
+def find_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the image files in a folder and below it, sorted, told by what their names end in.
+
+    Raises:
+        KzooError: there are none.
+
+    Example:
+        >>> find_images("nowhere")
+        Traceback (most recent call last):
+        kzoo.errors.KzooError: nowhere has no images (...).
+    """
+    found = sorted(file for file in Path(folder).rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise KzooError(f"{folder} has no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+    return found
 
 
 def _part(file: Path, arrays: dict[str, np.ndarray], name: str) -> Examples:

@@ -159,9 +159,10 @@ def card(
 
 
 def _length(recipe: Recipe) -> str:
-    training = recipe.training
+    training, before = recipe.training, recipe.pretraining
     if training.max_steps is None:
-        return f"{training.epochs} epochs in batches of {training.batch_size}"
+        painted = f" after {before.epochs} without labels" if before is not None else ""
+        return f"{training.epochs} epochs{painted} in batches of {training.batch_size}"
     batches = f"{training.accumulate} batches of " if training.accumulate > 1 else ""
     side = " a side" if recipe.task == "seq2seq" else ""
     return f"{training.max_steps:,} updates, each of {batches}at most {training.batch_tokens:,} tokens{side}"

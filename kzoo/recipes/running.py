@@ -123,8 +123,11 @@ def _prepare(
         parts, schooling = _with_teacher(recipe, parts, beside, progress)
         return parts, schooling.build(), schooling
     from kzoo.recipes.training.building import build_model
+    from kzoo.recipes.training.painting import check_pretraining
 
-    return parts, build_model(recipe, parts, beside), None
+    model = build_model(recipe, parts, beside)
+    check_pretraining(model, recipe, beside)
+    return parts, model, None
 
 
 def _trainer(

@@ -12,6 +12,7 @@ from kzoo.training import batches
 from kzoo.training.pretraining import Pretraining
 
 
+@keras.saving.register_keras_serializable("kzoo")
 class MaskedImages(Pretraining):
     """Trains a model of images to paint patches that it does not see, after SimMIM (Xie et al., 2021, section 3).
 
@@ -51,6 +52,7 @@ class MaskedImages(Pretraining):
             )
         # Behind a function Keras does not see the head, which no loss reaches.
         self._model = lambda: model
+        self._share = share
         self.backbone = model.backbone
         self.painter = keras.layers.Dense(
             config.patch_size**2 * config.num_channels, dtype="float32", name="painter"
@@ -79,7 +81,10 @@ class MaskedImages(Pretraining):
             `pixels` and `painted` (batch, patches, pixels of a patch), what is there and what the model makes of it,
             and `hidden` (batch, patches), 1 for the patches that it does not see.
         """
-        images = ops.cast(_pixels(inputs), "float32")
+        config = self.backbone.config
+        # From a dataset TensorFlow knows of no size.
+        shape = (-1, config.image_size, config.image_size, config.num_channels)
+        images = ops.reshape(ops.cast(_pixels(inputs), "float32"), shape)
         hidden = self._drawn(ops.shape(images)[0], training)
         mask = ops.reshape(hidden, (-1, self.side, self.side, 1))
         for axis in (1, 2):
@@ -114,6 +119,25 @@ class MaskedImages(Pretraining):
         """Return the mean absolute difference of the hidden pixels."""
         apart = ops.mean(ops.abs(y_pred["painted"] - y_pred["pixels"]), axis=-1)
         return ops.sum(apart * y_pred["hidden"]) / ops.sum(y_pred["hidden"])
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` needs to build the same object, around a model with a new head."""
+        model = keras.saving.serialize_keras_object(self._model())
+        return {"model": model, "share": self._share, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> MaskedImages:
+        """Build an object from `get_config`'s result."""
+        config = dict(config)
+        model = keras.saving.deserialize_keras_object(config.pop("model"), custom_objects)
+        opened = cls(model, **config)
+        # Or Keras would warn that there is nothing to put the saved optimizer's state into.
+        opened.optimizer.build(opened.trainable_variables)
+        return opened
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Return nothing: its optimizer's state is for going on in the process that compiled it."""
+        return {}
 
 
 def _pixels(inputs: Any) -> Any:

@@ -133,3 +133,17 @@ def test_models_without_patches():
         MaskedImages(tiny("CLIP"))
     with pytest.raises(KzooError, match=r"share=0\.01 hides 0 of 4 patches"):
         MaskedImages(tiny("ViT"), share=0.01)
+
+
+@pytest.mark.backend
+def test_painting_is_saved_with_what_it_paints_with(tmp_path):
+    keras.utils.set_random_seed(0)
+    painting = MaskedImages(tiny("ViT"), share=0.5)
+    config = painting.backbone.config
+    images = np.random.default_rng(0).normal(size=(2, config.image_size, config.image_size, 3))
+    painting.fit(images, batch_size=2, verbose=0)
+    painting.save(tmp_path / "painting.keras")
+    opened = keras.saving.load_model(tmp_path / "painting.keras")
+    assert opened.hidden_patches == painting.hidden_patches
+    same = (arrays(each(images.astype("float32")))["painted"] for each in (painting, opened))
+    np.testing.assert_allclose(*same, atol=1e-5)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -105,6 +106,45 @@ class ImageBatches(keras.utils.PyDataset):
         """Make the next epoch's order."""
         self.epoch += 1
         self.order = self._order()
+
+
+class ImagesAlone(keras.utils.PyDataset):
+    """The images of `ImageBatches`, without what they are: each batch is float32 (batch, height, width, channels).
+
+    Args:
+        batches: where they come from.
+    """
+
+    def __init__(self, batches: ImageBatches) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        return (self.batches[index][0],)
+
+    def on_epoch_end(self) -> None:
+        """Make the next epoch's order."""
+        self.batches.on_epoch_end()
+
+
+@contextlib.contextmanager
+def naming_bad_images(*sources: Any) -> Iterator[None]:
+    """Have what ends a training say which image could not be read: TensorFlow hides that behind an error of its own.
+
+    Args:
+        sources: what is learnt from, images or not.
+    """
+    try:
+        yield
+    except Exception:
+        for source in sources:
+            batches = source.batches if isinstance(source, ImagesAlone) else source
+            if isinstance(batches, ImageBatches) and batches.error is not None:
+                raise batches.error from None
+        raise
 
 
 class _Decoded:

@@ -97,6 +97,8 @@ def load_parts(recipe: Recipe, beside: Path) -> Parts:
         find(recipe.model.tokenizer)
     for bundle in (recipe.text.augment.back_translation if recipe.text is not None else None) or []:
         find(bundle)
+    for folder in recipe.pretraining.unlabelled if recipe.pretraining is not None else []:
+        find(folder)
     if recipe.model.pretrained is not None:
         checksums[recipe.model.pretrained] = checksum(find_pretrained(recipe.model.pretrained, beside))
     data, cleaned, tables = recipe.data, None, None

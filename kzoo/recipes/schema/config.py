@@ -31,6 +31,7 @@ from kzoo.recipes.schema.sections import (
     LoraSection,
     MaskingSection,
     ModelSection,
+    PretrainingSection,
     TextSection,
     TrainingSection,
     VisionSection,
@@ -69,6 +70,7 @@ class Recipe(Section):
     vision: VisionSection | None = None
     masking: MaskingSection | None = None
     model: ModelSection
+    pretraining: PretrainingSection | None = None
     training: TrainingSection
     lora: LoraSection | None = None
     distillation: DistillationSection | None = None
@@ -97,6 +99,8 @@ class Recipe(Section):
         if self.masking is not None and self.task != "mlm":
             raise ValueError("the section 'masking' is for plain text and an encoder, such as bert_tiny")
         self._check_training(self.training)
+        if self.pretraining is not None:
+            self._check_pretraining()
         if self.distillation is not None:
             self._check_distillation(self.distillation)
         self._check_metric()
@@ -151,6 +155,18 @@ class Recipe(Section):
         if self.lora is not None and (training.freeze is not None or training.unfreeze_every is not None):
             raise ValueError(
                 "the section 'lora' keeps all but adapters and head still: leave freeze and unfreeze_every out"
+            )
+
+    def _check_pretraining(self) -> None:
+        if self.task != "image_classification":
+            raise ValueError(
+                "the section 'pretraining' is for images; for texts, model.pretrained names another recipe, which "
+                "learns from plain text"
+            )
+        kept_still = self.lora is not None or self.training.freeze is not None
+        if kept_still or self.training.unfreeze_every is not None:
+            raise ValueError(
+                "the section 'pretraining' trains the whole model: leave lora, freeze and unfreeze_every out"
             )
 
     def _check_distillation(self, section: DistillationSection) -> None:

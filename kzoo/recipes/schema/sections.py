@@ -210,6 +210,23 @@ class TrainingSection(Section):
         return f"update {period * self.checkpoint_every:,} of {self.max_steps:,}"
 
 
+class PretrainingSection(Section):
+    """What the model learns from images without labels, before it learns from those with labels: to paint patches
+    that it does not see, as `kzoo.training.MaskedImages` teaches."""
+
+    epochs: Positive
+    """Passes over these images, a checkpoint after each."""
+
+    share: Share = 0.6
+    """How many of an image's patches are hidden."""
+
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """The peak in these epochs; `training.learning_rate` unless given."""
+
+    unlabelled: list[str] = []
+    """Folders of images, found as data is, that it learns from besides the training images."""
+
+
 class LoraSection(Section):
     """Low-rank adapters that train in place of the layers, and are folded into them before the export."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from kzoo.data import Augmentation
 from kzoo.errors import KzooError
 from kzoo.models import TransformerModel
-from kzoo.recipes.data.images import ImageBatches
+from kzoo.recipes.data.images import ImageBatches, naming_bad_images
 from kzoo.recipes.data.language import LanguageBatches
 from kzoo.recipes.data.pairs import PairBatches
 from kzoo.recipes.data.parts import Parts
@@ -70,16 +70,10 @@ def train(
         callbacks.append(GradualUnfreezing(training.unfreeze_every))
     if first < training.periods and not keeper.is_over():
         data = _fit_data(model, recipe, parts, run, beside) if streamed is None else streamed.fit_data()
-        try:
+        with naming_bad_images(*data.values()):
             model.fit(
                 **data, epochs=training.periods, initial_epoch=first, verbose=verbose, callbacks=callbacks
             )
-        except Exception:
-            for batches in data.values():
-                # TensorFlow hides what went wrong in a batch behind an error of its own.
-                if isinstance(batches, ImageBatches) and batches.error is not None:
-                    raise batches.error from None
-            raise
     chosen = choose(model, training, run, keeper, first)
     if recipe.lora is not None:
         merge_lora(model)

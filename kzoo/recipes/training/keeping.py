@@ -32,6 +32,7 @@ class Keeper(keras.callbacks.Callback):
         on_epoch: called after each.
         data: what the training reads, if it measures more than Keras does.
         measure: returns the recipe's metric on the validation data, where neither does.
+        reseeds: whether chance begins anew with each epoch, which it does with such data anyway.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Keeper(keras.callbacks.Callback):
         on_epoch: OnEpoch | None,
         data: Measured | None = None,
         measure: Callable[[], float] | None = None,
+        reseeds: bool = False,
     ) -> None:
         super().__init__()
         self.run, self.training, self.on_epoch, self.data = run, recipe.training, on_epoch, data
         self.score = leading_column(recipe)
         self.measure = measure
+        self.reseeds = reseeds or data is not None
         self.rows = run.history()
         self.step = self.steps = self.epoch = 0
         self.started = 0.0
@@ -59,7 +62,7 @@ class Keeper(keras.callbacks.Callback):
 
         Not earlier: torch's loaders draw a number when they are made, which they are only once a run.
         """
-        if self.data is not None and self.step == 0:
+        if self.reseeds and self.step == 0:
             reseed(self.model, self.training.seed, self.epoch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

@@ -16,6 +16,8 @@ from kzoo.recipes.evaluation.examining import Examiner, keep_scores
 from kzoo.recipes.schema.config import Recipe
 from kzoo.recipes.training.building import build_model
 from kzoo.recipes.training.fitting import train
+from kzoo.recipes.training.painting import FOLDER as PAINTING
+from kzoo.recipes.training.painting import paint
 from kzoo.recipes.training.rehearsal import rehearse
 from kzoo.runtime import load
 
@@ -117,7 +119,9 @@ class Trainer:
         return results
 
     def _train(self, model: TransformerModel, trial: _Trial, run: RunDirectory) -> int:
-        return train(model, trial.recipe, trial.parts, run, self._beside, self._verbose, self._on_epoch)
+        common = (model, trial.recipe, trial.parts, run, self._beside, self._verbose, self._on_epoch)
+        paint(*common)
+        return train(*common)
 
 
 def reached(recipe: Recipe, path: Path) -> tuple[int, str]:
@@ -134,6 +138,9 @@ def reached(recipe: Recipe, path: Path) -> tuple[int, str]:
         if epochs:
             done += epochs
             place = recipe.training.place(epochs) + (f" with {name}" if name else "")
+    painted = RunDirectory.epochs_in(path / PAINTING)
+    if painted and not done and recipe.pretraining is not None:
+        return painted, f"epoch {painted} of {recipe.pretraining.epochs} of the pretraining"
     return done, place
 
 
