@@ -13,6 +13,7 @@ from kzoo.recipes.directory import open_run
 from kzoo.recipes.schema.config import load_recipe
 from kzoo.recipes.training.building import build_model
 from kzoo.recipes.training.painting import paint
+from kzoo.recipes.tuning.searching import tune
 from tests.optional import require
 
 RECIPE = """
@@ -156,3 +157,16 @@ def test_a_damaged_image_without_labels_is_named(greys, tmp_path):
     (tmp_path / "more/deep/3.png").write_bytes(b"none")
     with pytest.raises(KzooError, match=r"3\.png"):
         painted(greys, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_each_trial_of_a_search_learns_so_too(greys, tmp_path):
+    require("optuna")
+    (tmp_path / "search.toml").write_text(
+        'recipe = "greys.toml"\ntrials = 1\n[fields]\n"training.learning_rate" = [1e-3, 2e-3]\n',
+        encoding="utf-8",
+    )
+    tune(tmp_path / "search.toml")
+    (trial,) = (tmp_path / "runs").glob("greys-tuning/*/trials/001")
+    assert len((trial / "pretraining/metrics.csv").read_text(encoding="utf-8").splitlines()) == 4
+    assert not [*trial.rglob("*.keras")]
