@@ -2,6 +2,7 @@
 
 from kzoo.training.distillation import Distillation
 from kzoo.training.freezing import GradualUnfreezing, count_trainable, freeze, layer_depths, unfreeze
+from kzoo.training.fused_adamw import exclude_from_weight_decay
 from kzoo.training.imitation import map_layers
 from kzoo.training.lora import add_lora, merge_lora
 from kzoo.training.losses import ClassAccuracy, ClassLoss, SmoothedTokenLoss
@@ -14,7 +15,6 @@ from kzoo.training.optimizers import (
     cosine_schedule,
     default_learning_rate,
     default_optimizer,
-    exclude_from_weight_decay,
     make_optimizer,
 )
 from kzoo.training.packing import MaskedBatches, PackedBatches

@@ -10,9 +10,7 @@ import numpy as np
 from keras import ops
 
 from kzoo.errors import KzooError
-
-# The last part of a variable's name, which on TensorFlow is its whole path, the model's name first.
-_WITHOUT_DECAY = [r"(^|/)(bias|gamma|beta)(:0)?$"]
+from kzoo.training.fused_adamw import FusedAdamW
 
 
 def default_learning_rate(hidden_dim: int) -> float:
@@ -77,9 +75,7 @@ def make_optimizer(
         return LayeredAdamW(
             schedule, depths=depths or {}, layer_decay=layer_decay, gradual=gradual, **numbers
         )
-    optimizer = keras.optimizers.AdamW(schedule, **numbers)
-    exclude_from_weight_decay(optimizer)
-    return optimizer
+    return FusedAdamW(schedule, **numbers)
 
 
 # The step at which a depth begins that is held still.
@@ -87,7 +83,7 @@ _NEVER = np.iinfo(np.int32).max
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class LayeredAdamW(keras.optimizers.AdamW):
+class LayeredAdamW(FusedAdamW):
     """AdamW that trains a model's depths at rates of their own, or not yet.
 
     A weight at depth d learns, and decays, at `layer_decay ** d` times the learning rate (Clark et al., 2020,
@@ -123,7 +119,6 @@ class LayeredAdamW(keras.optimizers.AdamW):
         # A tuple, since Keras would look for variables in a dict.
         self.depths = tuple(depths.items())
         self.layer_decay, self.gradual = layer_decay, gradual
-        exclude_from_weight_decay(self)
 
     def build(self, variables: list[Any]) -> None:
         """Create the state for these variables, and one number a depth: the step at which it began."""
@@ -138,6 +133,8 @@ class LayeredAdamW(keras.optimizers.AdamW):
         )
         if self.gradual:
             self._starts = self.add_variable((max(self._depths) + 1,), dtype="int32", name="starts")
+            # Each depth counts steps of its own, which a fused update does not.
+            self._fuses = False
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Update the variables, with gradients of 0 for those that are held."""
@@ -155,7 +152,7 @@ class LayeredAdamW(keras.optimizers.AdamW):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable."""
-        rate = ops.cast(learning_rate, variable.dtype) * self.layer_decay ** self._depth(variable)
+        rate = ops.cast(learning_rate, variable.dtype) * self._rate_factor(variable)
         if self.gradual:
             rate = rate * ops.cast(self._is_free(variable), variable.dtype)
         if self._use_weight_decay(variable):
@@ -185,6 +182,9 @@ class LayeredAdamW(keras.optimizers.AdamW):
         for index, its_depth in enumerate(self._depths):
             for mean in (self._momentums[index], self._velocities[index]) if its_depth == depth else ():
                 mean.assign(ops.zeros(mean.shape, mean.dtype))
+
+    def _rate_factor(self, variable: Any) -> float:
+        return self.layer_decay ** self._depth(variable)
 
     def _depth(self, variable: Any) -> int:
         return self._depths[self._get_variable_index(variable)]
@@ -253,8 +253,3 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
     def get_config(self) -> dict[str, Any]:
         """Return the peak and the steps to it."""
         return {"learning_rate": self.learning_rate, "warmup_steps": self.warmup_steps}
-
-
-def exclude_from_weight_decay(optimizer: keras.optimizers.Optimizer) -> None:
-    """Leave biases and norms out of an unbuilt optimizer's weight decay, which Keras does not save."""
-    optimizer.exclude_from_weight_decay(var_names=_WITHOUT_DECAY)
