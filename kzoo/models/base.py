@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,13 +21,14 @@ from kzoo.models.initialization import initialization
 from kzoo.models.options import resolve_classes, resolve_length, resolve_preprocessing
 from kzoo.models.tasks import TASKS, HeadOptions
 from kzoo.text import Tokenizer
-from kzoo.training import batches, default_learning_rate, default_optimizer, exclude_from_weight_decay
+from kzoo.training import batches, exclude_from_weight_decay
+from kzoo.training.default_fit import DefaultFit
 from kzoo.training.lora import fine_tuning_state, restore_fine_tuning
 from kzoo.vision import ImagePreprocessing
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class TransformerModel(keras.Model):
+class TransformerModel(DefaultFit):
     """A backbone with a task's head: built, compiled with sensible defaults, and at home with strings.
 
     `fit`, `evaluate` and `predict` take what Keras takes (arrays, dicts of arrays, `tf.data`, `PyDataset`, torch
@@ -93,6 +93,7 @@ class TransformerModel(keras.Model):
         self.tokenizer = tokenizer
         self.image_preprocessing = resolve_preprocessing(image_preprocessing, backbone)
         self.build()
+        self._default_width = backbone.config.hidden_dim
         self.compile_defaults()
 
     # Building, calling, saving.
@@ -264,25 +265,14 @@ class TransformerModel(keras.Model):
 
     # Training.
 
-    def compile_defaults(self, total_steps: int | None = None) -> None:
-        """Compile with AdamW, its rate going to 0 over so many steps, and the task's usual loss and metrics."""
-        rate = default_learning_rate(self.backbone.config.hidden_dim)
-        self._compile_for_task(default_optimizer(rate, total_steps))
-
-    def _compile_for_task(self, optimizer: keras.optimizers.Optimizer) -> None:
-        loss, metrics = self.objective()
-        self.compile(optimizer=optimizer, loss=loss, metrics=metrics)
-        # A weak reference, which Keras does not take for a part of the model when it saves.
-        self._default_optimizer = weakref.ref(optimizer)
-
     def objective(self) -> tuple[Any, list[Any]]:
         """Return the task's usual loss, and metrics of its own to be updated."""
         task = TASKS[self.task]
         return task.loss(), task.metrics()
 
-    @property
-    def _uses_default_compile(self) -> bool:
-        return self.optimizer is self._default_optimizer()
+    def _default_objective(self) -> dict[str, Any]:
+        loss, metrics = self.objective()
+        return {"loss": loss, "metrics": metrics}
 
     def get_compile_config(self) -> dict[str, Any]:
         """Return Keras' compile config, whether it is the default one, and whether its optimizer has begun."""
@@ -304,7 +294,7 @@ class TransformerModel(keras.Model):
             return
         optimizer = keras.optimizers.deserialize(config["optimizer"])
         exclude_from_weight_decay(optimizer)
-        self._compile_for_task(optimizer)
+        self._compile_as_default(optimizer)
         if is_built:
             optimizer.build(self.trainable_variables)
 
@@ -362,18 +352,13 @@ class TransformerModel(keras.Model):
                 validation_data, self._encoder, validation_batch_size or batch_size
             )
         data = batches.encode(x, y, sample_weight, self._encoder, batch_size=batch_size, shuffle=shuffle)
-        if self._uses_default_compile and initial_epoch == 0:
-            steps = steps_per_epoch or batches.count(data.x, batch_size)
-            self.compile_defaults(steps * epochs if steps else None)
-        return super().fit(
-            x=data.x,
-            y=data.y,
-            sample_weight=data.sample_weight,
+        return self._fit_encoded(
+            data,
             batch_size=batch_size,
             epochs=epochs,
             validation_data=validation_data,
             validation_batch_size=validation_batch_size,
-            shuffle=shuffle and not data.is_shuffled,
+            shuffle=shuffle,
             initial_epoch=initial_epoch,
             steps_per_epoch=steps_per_epoch,
             **kwargs,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from keras import ops
 
 from kzoo.errors import KzooError, did_you_mean
 from kzoo.training import batches
+from kzoo.training.default_fit import DefaultFit
 from kzoo.training.imitation import (
     EMBEDDING_LOSSES,
     attention_loss,
@@ -22,7 +22,6 @@ from kzoo.training.imitation import (
     states_loss,
 )
 from kzoo.training.lessons import Lesson, TeacherShape
-from kzoo.training.optimizers import default_learning_rate, default_optimizer
 from kzoo.training.teachers import Wanted, observe
 
 # How logits of each task that has any become probabilities; numbers stay what they are.
@@ -38,7 +37,7 @@ PARTS = ("labels", "logits", "hidden", "attention", "embedding")
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class Distillation(keras.Model):
+class Distillation(DefaultFit):
     """Trains a student on what a teacher makes of the same texts or images, and on labels where there are any.
 
     The loss is the weighted sum of its parts: `labels`, the task's own loss; `logits`, at a temperature (Hinton et
@@ -105,7 +104,8 @@ class Distillation(keras.Model):
         self._labelled = True
         self._part_means = [keras.metrics.Mean(name=f"{part}_loss") for part in self.part_weights]
         self.built = True
-        self._compile_defaults(None)
+        self._default_width = student.backbone.config.hidden_dim
+        self.compile_defaults()
 
     def _wants(self, *parts: str) -> bool:
         return any(part in self.part_weights for part in parts)
@@ -270,30 +270,19 @@ class Distillation(keras.Model):
         self._labelled = y is not None
         x, y, encoder = self._lesson.prepare(x, y, sample_weight, unlabelled=True, **self._asked())
         data = batches.encode(x, y, None, encoder, batch_size=batch_size, shuffle=shuffle)
-        if self.optimizer is self._default_optimizer() and initial_epoch == 0:
-            steps = batches.count(data.x, batch_size)
-            self._compile_defaults(steps * epochs if steps else None)
-        return super().fit(
-            x=data.x,
-            y=data.y,
+        return self._fit_encoded(
+            data,
             batch_size=batch_size,
             epochs=epochs,
             validation_data=validation_data,
             validation_batch_size=validation_batch_size,
-            shuffle=shuffle and not data.is_shuffled,
+            shuffle=shuffle,
             initial_epoch=initial_epoch,
             **kwargs,
         )
 
     def _asked(self) -> dict[str, Any]:
         return {"wanted": self._wanted(1), "needs_labels": self._wants("labels")}
-
-    def _compile_defaults(self, total_steps: int | None) -> None:
-        rate = default_learning_rate(self.student.backbone.config.hidden_dim)
-        optimizer = default_optimizer(rate, total_steps)
-        self.compile(optimizer=optimizer)
-        # A weak reference, which Keras does not take for a part of the model when it saves.
-        self._default_optimizer = weakref.ref(optimizer)
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build the same object without its teacher."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 import keras
 
 from kzoo.errors import KzooError
 from kzoo.training import batches
-from kzoo.training.optimizers import default_learning_rate, default_optimizer
+from kzoo.training.default_fit import DefaultFit
 
 # Where chance begins when nothing is learnt, so that losses on the same data can be compared.
 _MEASURING = 20_001
 
 
-class Pretraining(keras.Model):
+class Pretraining(DefaultFit):
     """Trains models of the zoo in place, on what there are no labels for.
 
     A subclass says what a batch becomes with `encoder`, makes outputs in `call` and the loss of them in
@@ -29,9 +28,9 @@ class Pretraining(keras.Model):
 
     def __init__(self, width: int, name: str | None) -> None:
         super().__init__(name=name)
-        self._width = width
+        self._default_width = width
         self.seeds = keras.random.SeedGenerator(0)
-        self._compile_defaults(None)
+        self.compile_defaults()
 
     @property
     def encoder(self) -> batches.Encoder:
@@ -76,24 +75,14 @@ class Pretraining(keras.Model):
                 validation_data, self.encoder, validation_batch_size or batch_size
             )
         data = batches.encode(x, None, None, self.encoder, batch_size=batch_size, shuffle=shuffle)
-        if self.optimizer is self._default_optimizer() and initial_epoch == 0:
-            steps = steps_per_epoch or batches.count(data.x, batch_size)
-            self._compile_defaults(steps * epochs if steps else None)
-        return super().fit(
-            x=data.x,
-            y=data.y,
+        return self._fit_encoded(
+            data,
             batch_size=batch_size,
             epochs=epochs,
             validation_data=validation_data,
             validation_batch_size=validation_batch_size,
-            shuffle=shuffle and not data.is_shuffled,
+            shuffle=shuffle,
             initial_epoch=initial_epoch,
             steps_per_epoch=steps_per_epoch,
             **kwargs,
         )
-
-    def _compile_defaults(self, total_steps: int | None) -> None:
-        optimizer = default_optimizer(default_learning_rate(self._width), total_steps)
-        self.compile(optimizer=optimizer)
-        # A weak reference, which Keras does not take for a part of the model when it saves.
-        self._default_optimizer = weakref.ref(optimizer)
