@@ -205,6 +205,8 @@ class Sketch:
                 total += self._tokenizer_flops(layer, backbone.config.image_size)
             elif isinstance(layer, keras.layers.Dense):
                 total += 2 * (1 if _sees_one_token(layer) else tokens) * self._products(layer)
+                if _weighs_tokens(layer):
+                    total += 2 * tokens * backbone.config.hidden_dim
         return total
 
     def _head_flops(self, tokens: int) -> int:
@@ -354,8 +356,12 @@ def _tokens(backbone: Backbone, length: int) -> int:
 
 
 def _sees_one_token(layer: keras.layers.Dense) -> bool:
-    # CCT's pooler gives each token its weight; all others pool first.
-    return layer.name != "embedding_projection" and layer.units > 1
+    return layer.name != "embedding_projection" and not _weighs_tokens(layer)
+
+
+def _weighs_tokens(layer: keras.layers.Dense) -> bool:
+    # CCT's pooler gives each token its weight, for a product with the tokens' states; all others pool first.
+    return layer.units == 1
 
 
 def _block_flops(block: TransformerBlock, tokens: int) -> int:
