@@ -51,7 +51,8 @@ def to_onnx(
         inputs: what the model is called on, as a batch of arrays (compared too) or `keras.Input`s; needed for
             a subclassed model that takes anything but one tensor, of token ids or of float32.
         custom_objects: classes and functions by name, where they cannot be found on the model itself.
-        tolerance: bound on `|difference| / (1 + |expected|)` in float32; 1e-4 for a float32 model.
+        tolerance: bound on `|difference| / (1 + |expected|)` in float32; 1e-4, more for a Keras model that is none of
+            the zoo's and computes in half precision.
         target: `"any"` writes the fewest nodes; `"cpu"` more of them, which ONNX Runtime's CPU kernels are faster on.
         dtype: `"float32"`, `"float16"` for GPUs, `"int8"` or `"int8_static"` for CPUs, `"int4"` for little memory.
             The float32 graph is compared with the model first, and then the other with it.

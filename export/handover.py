@@ -7,7 +7,6 @@ weights are still inputs. The trained weights then come from the model itself.
 
 from __future__ import annotations
 
-import inspect
 import os
 import pathlib
 import pickle
@@ -21,11 +20,9 @@ import keras
 import numpy as np
 
 from kzoo.errors import ExportError, MissingDependencyError
+from kzoo.export.rebuilding import TRUSTED, custom_objects_of, float32_config
 from kzoo.export.signatures import Signature
 from kzoo.export.skeleton import Skeleton
-
-# Whose classes are found in the child by their names, and read no weights' values.
-_TRUSTED = ("keras", "kzoo", "keras_hub")
 
 REQUEST, RESULT = "request.pkl", "result.pkl"
 # Where KerasHub decides how its layers attend.
@@ -102,8 +99,8 @@ def describe_model(
 ) -> Request:
     """Return what the child is asked; the arguments are those of `convert_in_child`."""
     return Request(
-        config=_float32_config(model),
-        custom_objects={**_custom_objects(model), **(custom_objects or {})},
+        config=float32_config(model),
+        custom_objects={**custom_objects_of(model), **(custom_objects or {})},
         signature=signature,
         serving=serving,
         explained=explained,
@@ -155,7 +152,7 @@ def _values_that_matter(model: keras.Model) -> dict[int, dict[str, Any]]:
     values = {}
     for place, layer in enumerate(model._flatten_layers()):
         loader = next(kind for kind in type(layer).__mro__ if "load_own_variables" in vars(kind))
-        if hasattr(layer, "finalize_state") or loader.__module__.split(".")[0] not in _TRUSTED:
+        if hasattr(layer, "finalize_state") or loader.__module__.split(".")[0] not in TRUSTED:
             layer.save_own_variables(store := _Store())
             values[place] = dict(store)
     return values
@@ -167,80 +164,3 @@ class _Store(dict[str, Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         array = np.asarray(keras.ops.convert_to_numpy(value))
         super().__setitem__(name, array.astype("float32") if array.dtype.name == "bfloat16" else array)
-
-
-def _float32_config(model: keras.Model) -> dict[str, Any]:
-    """Return a model's config with all dtype policies set to float32.
-
-    Raises:
-        ExportError: a layer whose arguments cannot be serialised.
-    """
-    try:
-        config = keras.saving.serialize_keras_object(model)
-    except Exception as error:
-        raise ExportError(_unserializable(_culprit(model))) from error
-    config.pop("compile_config", None)
-    return _in_float32(config)
-
-
-def _culprit(model: keras.Model) -> keras.layers.Layer:
-    """Return the innermost layer whose config cannot be made."""
-    culprit: keras.layers.Layer = model
-    for layer in model._flatten_layers(include_self=False, recursive=False):
-        try:
-            keras.saving.serialize_keras_object(layer)
-        except Exception:
-            culprit = _culprit(layer)
-            break
-    return culprit
-
-
-def _unserializable(layer: keras.layers.Layer) -> str:
-    names = [
-        name for name in inspect.signature(type(layer).__init__).parameters if name not in ("self", "kwargs")
-    ]
-    plain = (str, int, float, bool, type(None))
-    culprits = [
-        name
-        for name in names
-        if any(not isinstance(value, plain) for value in keras.tree.flatten(getattr(layer, name, None)))
-    ]
-    listed = ", ".join(f"'{name}'" for name in culprits or names)
-    return (
-        f"The layer '{layer.name}' ({type(layer).__name__}) cannot be rebuilt for export: its constructor "
-        f"argument {listed} is not plain data. Write its get_config(), which returns the constructor's arguments, "
-        "and from_config() if they need turning back; on the TensorFlow backend neither is needed."
-    )
-
-
-def _in_float32(config: Any) -> Any:
-    if isinstance(config, dict):
-        if config.get("class_name") == "DTypePolicy":
-            return {**config, "config": {"name": "float32"}}
-        return {
-            key: "float32" if key == "dtype" and value in _REDUCED else _in_float32(value)
-            for key, value in config.items()
-        }
-    if isinstance(config, (list, tuple)):
-        return type(config)(_in_float32(value) for value in config)
-    return config
-
-
-_REDUCED = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
-
-
-def _custom_objects(model: keras.Model) -> dict[str, Any]:
-    """Return the classes and functions of a model that are neither Keras' nor ours, by the names of its config."""
-    objects: dict[str, Any] = {}
-    item: Any
-    for layer in model._flatten_layers():
-        functions = [
-            value
-            for name, value in vars(layer).items()
-            if inspect.isfunction(value) and not hasattr(type(layer), name)
-        ]
-        for item in [type(layer), *functions]:
-            if item.__module__.split(".")[0] not in _TRUSTED:
-                objects[item.__name__] = item
-                objects[keras.saving.get_registered_name(item)] = item
-    return objects

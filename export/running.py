@@ -21,6 +21,7 @@ from kzoo.export.cases import Arrays, Case, make_cases, name_output_axes, token_
 from kzoo.export.explanation import shrink_explanation
 from kzoo.export.handover import convert_in_child
 from kzoo.export.precision import BOUNDS
+from kzoo.export.rebuilding import in_float32
 from kzoo.export.reduction import Reduction, reduce_graph
 from kzoo.export.report import ExportReport, GraphReport, describe, describe_reduced
 from kzoo.export.signatures import model_graphs, signature_of
@@ -54,10 +55,13 @@ class Export:
         explained: bool = False,
     ) -> None:
         serving = bundle is not None
-        self.model = model
-        self.signature = signature_of(model, inputs)
         self.name = bundle or model.name
         self.sections = sections_of(model) if isinstance(model, TransformerModel) else {}
+        if isinstance(model, TransformerModel) and _precision(model) != "float32":
+            # The graph is float32, and beside a bfloat16 model a mistake in it could not be told from rounding.
+            model = in_float32(model)
+        self.model = model
+        self.signature = signature_of(model, inputs)
         self.graphs: dict[str, Graph] = model_graphs(model, self.signature, serving, explained)
         self.explained = explained
         self.serving = serving

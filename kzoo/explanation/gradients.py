@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -9,13 +10,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from kzoo.layers import scale_embeddings
+from kzoo.layers import record_attention, scale_embeddings
 from kzoo.models import TransformerModel
 from kzoo.runtime.explanation import EXCLUSIVE
 from kzoo.vision import ImagePreprocessing
 
 
-def slopes(model: TransformerModel, inputs: dict[str, Any], scale: Any, label: Any) -> dict[str, Any]:
+def slopes(
+    model: TransformerModel, inputs: dict[str, Any], scale: Any, label: Any, attention: bool = False
+) -> dict[str, Any]:
     """Return the logits of a batch, and the derivatives of its labels' log odds by the scale of tokens or pixels.
 
     Args:
@@ -24,18 +27,25 @@ def slopes(model: TransformerModel, inputs: dict[str, Any], scale: Any, label: A
         scale: float32; (batch, length), what the embedding of each token is multiplied by, or (batch, height, width),
             how far each pixel is from black: 1 where it is as it is.
         label: int (batch,), the class whose odds are meant.
+        attention: whether to return what each token attends to, too.
 
     Returns:
-        `logits` (batch, classes) and `slopes`, of the scale's shape, tensors.
+        Tensors: `logits` (batch, classes), `slopes`, of the scale's shape, and where wanted `attention`
+        (batch, layers, heads, length, length).
     """
 
-    def total(scale: Any) -> tuple[Any, Any]:
-        logits = _scaled_logits(model, inputs, scale)
+    def total(scale: Any) -> tuple[Any, dict[str, Any]]:
+        # JAX lets nothing out of here but what is returned.
+        with record_attention() if attention else contextlib.nullcontext() as weights:
+            logits = _scaled_logits(model, inputs, scale)
+        more = {"logits": logits}
+        if weights is not None:
+            more["attention"] = ops.stack([ops.cast(layer, "float32") for layer in weights], axis=1)
         # A row's odds depend on no other row's scale, so that one sum serves all rows.
-        return ops.sum(_log_odds(logits, label, EXCLUSIVE[model.task])), logits
+        return ops.sum(_log_odds(logits, label, EXCLUSIVE[model.task])), more
 
-    derivative, logits = _derivative(total, scale)
-    return {"logits": logits, "slopes": derivative}
+    derivative, more = _derivative(total, scale)
+    return {**more, "slopes": derivative}
 
 
 def _scaled_logits(model: TransformerModel, inputs: dict[str, Any], scale: Any) -> Any:
@@ -60,8 +70,8 @@ def _log_odds(logits: Any, label: Any, exclusive: bool) -> Any:
     return chosen - largest - ops.log(ops.sum(ops.exp(others - largest), axis=1, keepdims=True))
 
 
-def _derivative(function: Callable[[Any], tuple[Any, Any]], x: Any) -> tuple[Any, Any]:
-    """Return the derivative by `x` of a function's first result, and its second."""
+def _derivative(function: Callable[[Any], tuple[Any, dict[str, Any]]], x: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the derivative by `x` of a function's first result, and its second, which are tensors by name."""
     # Keras has no gradients of its own, only the trainers that each backend brings.
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -81,4 +91,4 @@ def _derivative(function: Callable[[Any], tuple[Any, Any]], x: Any) -> tuple[Any
         x = ops.convert_to_tensor(x).detach().requires_grad_()
         value, more = function(x)
         (derivative,) = torch.autograd.grad(value, x)
-    return derivative, more.detach()
+    return derivative, {name: tensor.detach() for name, tensor in more.items()}

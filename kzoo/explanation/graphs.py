@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras import ops
-
 from kzoo.explanation.gradients import slopes
-from kzoo.layers import record_attention
 from kzoo.models import InputSpec, TransformerModel
 from kzoo.models.graphs import Graph, bare_graph
 from kzoo.runtime.explanation import scale_of
@@ -27,10 +24,7 @@ def explaining_graph(model: TransformerModel) -> Graph:
 
     def function(inputs: dict[str, Any]) -> dict[str, Any]:
         own = {name: inputs[name] for name in bare.inputs}
-        with record_attention() as weights:
-            found = slopes(model, own, inputs[name], inputs["label"])
-        attention = ops.stack([ops.cast(layer, "float32") for layer in weights], axis=1)
-        return {**found, "attention": attention}
+        return slopes(model, own, inputs[name], inputs["label"], attention=True)
 
     more = {name: InputSpec(first[:3], "float32"), "label": InputSpec(first[:1], "int64")}
     return Graph(function, {**bare.inputs, **more}, bare.max_length, differentiates=True)

@@ -47,6 +47,19 @@ def cosine(first: np.ndarray, second: np.ndarray) -> float:
     return float((first * second).sum() / np.linalg.norm(first) / np.linalg.norm(second))
 
 
+@pytest.mark.backend
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float16"])
+def test_a_model_in_half_precision_is_held_to_what_its_weights_give_in_float32(
+    tmp_path: pathlib.Path, policy: str
+) -> None:
+    # Slopes of pooled and rectified pixels jump where half precision takes another pixel for the largest.
+    model = shaken(tiny("CCT", task="image_classification", num_classes=3, dtype=policy), seed=1)
+    report = model.export(tmp_path / "bundle", explanations=policy == "mixed_bfloat16")
+    assert report.tolerance == 1e-4
+    assert model.compute_dtype == policy.removeprefix("mixed_")
+    assert kzoo.load(tmp_path / "bundle").verify() < 1e-3
+
+
 @pytest.mark.parametrize(
     ("dtype", "kind", "share"), [("float16", TensorProto.FLOAT16, 0.6), ("int8", TensorProto.INT8, 0.4)]
 )
