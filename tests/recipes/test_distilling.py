@@ -140,6 +140,8 @@ intermediate_dim = 64
 max_positions = 32
 [distillation]
 teacher = "teacher.keras"
+unlabelled = ["mood.csv"]
+unlabelled_text = "sentence"
 epochs = 2
 learning_rate = 5e-3
 [training]
@@ -164,8 +166,13 @@ def test_an_embedding_student_learns_from_the_teacher_and_then_from_pairs(mood, 
     )
     teacher.save(tmp_path / "teacher.keras")
     mood.write_text(PAIRS, encoding="utf-8")
-    result = kzoo.recipes.run(mood)
+    with pytest.raises(KzooError, match="sentence"):
+        kzoo.recipes.run(mood, overrides=["distillation.unlabelled_text=sentnce"])
+    said: list[str] = []
+    result = kzoo.recipes.run(mood, progress=said.append, on_epoch=lambda *_: None)
     metrics = json.loads((result.directory / "metrics.json").read_text(encoding="utf-8"))
+    learnt = 2 * metrics["examples"]["train"] + len(texts)
+    assert f"Learning from the teacher, on {learnt} texts." in said
     assert metrics["compared"][0]["name"] == "teacher"
     assert "spearman" in metrics["distillation"]
     first = (result.directory / "distillation" / "metrics.csv").read_text(encoding="utf-8").splitlines()

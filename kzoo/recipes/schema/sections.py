@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from kzoo.data import Augmentation, TextAugmentation
 from kzoo.errors import did_you_mean
-from kzoo.recipes.schema.data_kinds import Section, Share
+from kzoo.recipes.schema.data_kinds import Column, Columns, Section, Share
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -266,6 +266,9 @@ class DistillationSection(Section):
 
     unlabelled: list[str] = []
     """Files with a text a line, found as data is, that the student learns from besides."""
+
+    unlabelled_text: Column | Columns | None = None
+    """For such files that are tables: the column of the texts, or several, which a blank joins."""
 
     augmented: int = Field(default=0, ge=0)
     """How many copies of each training text, varied as `text.augment` says, the student learns from besides."""
