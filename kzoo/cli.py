@@ -170,7 +170,12 @@ def export(
         pathlib.Path | None, typer.Option(help="Typical texts for int8_static, one a line.")
     ] = None,
     explanations: Annotated[
-        bool, typer.Option("--explanations", help="Add what `kzoo explain` finds integrated gradients by.")
+        bool,
+        typer.Option(
+            "--explanations",
+            "--with-attention",
+            help="Add what `kzoo explain` finds integrated gradients and attention by.",
+        ),
     ] = False,
     form: Annotated[
         Literal["onnx", "triton"], typer.Option("--format", help="triton: into a Triton model repository.")

@@ -51,6 +51,16 @@ def test_a_keras_model_explains_a_text(tmp_path):
     assert found["method"] == "integrated_gradients" and found["completeness_error"] < 1e-3
     assert [word["weight"] for word in found["words"]] == pytest.approx(expected.weights.tolist(), abs=1e-5)
 
+    exported = kzoo_command("export", tmp_path / "pets.keras", tmp_path / "pets", "--with-attention")
+    assert exported.exit_code == 0, exported.stderr
+    for method in ("integrated_gradients", "rollout"):
+        same = [
+            json.loads(kzoo_command("explain", model, "a dog sleeps", "--method", method, "--json").stdout)
+            for model in (tmp_path / "pets.keras", tmp_path / "pets")
+        ]
+        weights = [[word["weight"] for word in found["words"]] for found in same]
+        assert weights[0] == pytest.approx(weights[1], abs=1e-4)
+
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
