@@ -32,8 +32,8 @@ class FusedAdamW(keras.optimizers.AdamW):
         >>> optimizer = FusedAdamW(1e-3, global_clipnorm=1.0)
         >>> weight = keras.Variable([1.0, 2.0])
         >>> optimizer.apply([keras.ops.ones(2)], [weight])
-        >>> keras.ops.convert_to_numpy(weight).round(3).tolist()
-        [0.999, 1.999]
+        >>> keras.ops.convert_to_numpy(weight).round(3)
+        array([0.999, 1.999], dtype=float32)
     """
 
     def __init__(self, learning_rate: Any = 0.001, **kwargs: Any) -> None:

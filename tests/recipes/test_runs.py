@@ -262,7 +262,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_epoch(ha
     # The weights of the finished epoch are sound, the next step's are not.
     with monkeypatch.context() as patch:
         patch.setattr(
-            "kzoo.recipes.data.images.preprocess", lambda *_: np.full((16, 8, 8, 1), np.nan, "float32")
+            "kzoo.recipes.data.images.normalize", lambda *_: np.full((16, 8, 8, 1), np.nan, "float32")
         )
         with pytest.raises(
             KzooError, match=r"no longer a number, at step 1 after epoch 1 of 9\. The checkpoint of epoch 1"
