@@ -123,7 +123,7 @@ def _prepare(
         parts, schooling = _with_teacher(recipe, parts, beside, progress)
         return parts, schooling.build(), schooling
     from kzoo.recipes.training.building import build_model
-    from kzoo.recipes.training.painting import check_pretraining
+    from kzoo.recipes.training.without_labels import check_pretraining
 
     model = build_model(recipe, parts, beside)
     check_pretraining(model, recipe, beside)

@@ -135,10 +135,6 @@ class MaskedImages(Pretraining):
         opened.optimizer.build(opened.trainable_variables)
         return opened
 
-    def get_compile_config(self) -> dict[str, Any]:
-        """Return nothing: its optimizer's state is for going on in the process that compiled it."""
-        return {}
-
 
 def _pixels(inputs: Any) -> Any:
     return inputs["pixel_values"] if isinstance(inputs, dict) else inputs

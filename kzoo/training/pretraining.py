@@ -18,8 +18,7 @@ class Pretraining(DefaultFit):
     """Trains models of the zoo in place, on what there are no labels for.
 
     A subclass says what a batch becomes with `encoder`, makes outputs in `call` and the loss of them in
-    `compute_loss`. Until `compile` is called, each `fit` trains with the optimizer that a model's own `fit` does. The
-    models are saved by themselves.
+    `compute_loss`. Until `compile` is called, each `fit` trains with the optimizer that a model's own `fit` does.
 
     Args:
         width: of the model, which its usual learning rate follows from.
@@ -40,6 +39,10 @@ class Pretraining(DefaultFit):
     def chance(self, training: bool) -> Any:
         """Return the seed of what is drawn: always the same when nothing is learnt."""
         return self.seeds if training else _MEASURING
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Return nothing: its optimizer's state is for going on in the process that compiled it."""
+        return {}
 
     def fit(
         self,

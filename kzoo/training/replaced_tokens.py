@@ -24,6 +24,7 @@ _NARROWED = ("hidden_dim", "num_heads", "intermediate_dim")
 _FEWER = 4
 
 
+@keras.saving.register_keras_serializable("kzoo")
 class ReplacedTokenDetection(Pretraining):
     """Trains a model to tell which tokens of a text were replaced (Clark et al., 2020, section 2).
 
@@ -138,6 +139,27 @@ class ReplacedTokenDetection(Pretraining):
         self._accuracies[0].update_state(y, y_pred["generator_logits"])
         self._accuracies[1].update_state(y_pred["replaced"], y_pred["logits"])
         return self.get_metrics_result()
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` needs to build the same object."""
+        models = {"discriminator": self.discriminator, "generator": self.generator}
+        return {
+            **{name: keras.saving.serialize_keras_object(model) for name, model in models.items()},
+            "weight": self.weight,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> ReplacedTokenDetection:
+        """Build an object from `get_config`'s result."""
+        models = {
+            name: keras.saving.deserialize_keras_object(config[name], custom_objects)
+            for name in ("discriminator", "generator")
+        }
+        opened = cls(**{**config, **models})
+        # Or Keras would warn that there is nothing to put the saved optimizer's state into.
+        opened.optimizer.build(opened.trainable_variables)
+        return opened
 
 
 class _LabelledInputs:

@@ -136,6 +136,18 @@ def test_models_without_patches():
 
 
 @pytest.mark.backend
+def test_both_networks_of_replaced_tokens_are_saved(tokenizer, tmp_path):
+    made = detection(tokenizer)
+    made.fit(TEXTS, verbose=0)
+    made.save(tmp_path / "detection.keras")
+    opened = keras.saving.load_model(tmp_path / "detection.keras")
+    assert opened.weight == made.weight
+    for one, other in zip(made.weights, opened.weights, strict=True):
+        assert one.path.endswith(other.path)
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (one, other)))
+
+
+@pytest.mark.backend
 def test_painting_is_saved_with_what_it_paints_with(tmp_path):
     keras.utils.set_random_seed(0)
     painting = MaskedImages(tiny("ViT"), share=0.5)

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from kzoo.data import Examples, TextAugmentation, augment_texts
+from kzoo.data import Examples, TextAugmentation, augment_texts, lines_of, locate, read_texts
 from kzoo.recipes.data.back_translation import back_translator
 from kzoo.recipes.directory import RunDirectory
 from kzoo.recipes.schema.config import Recipe
+from kzoo.recipes.schema.data_kinds import listed
+from kzoo.recipes.schema.sections import DistillationSection, PretrainingSection
 from kzoo.text import Tokenizer
 from kzoo.training.batches import EncodedBatches
 from kzoo.training.similarity import interleave
@@ -48,6 +50,19 @@ def text_batches(
 
     size = recipe.training.batch_size
     return EncodedBatches(list(examples.inputs), examples.targets, weights, prepare, size, shuffle=learn)
+
+
+def read_unlabelled(section: DistillationSection | PretrainingSection, beside: Path) -> list[str]:
+    """Return the texts without labels that a section names: of plain files a text a line, those of blanks left out.
+
+    Raises:
+        KzooError: a file is not there or damaged, or has no such column.
+    """
+    files = [locate(name, beside) for name in section.unlabelled]
+    columns = listed(section.unlabelled_text)
+    if columns:
+        return [text for file in files for text in read_texts(file, columns)]
+    return [line.strip() for file in files for _, line in lines_of(file) if line.strip()]
 
 
 def count_cut(examples: Examples | None, recipe: Recipe, tokenizer: Tokenizer, max_length: int) -> int:

@@ -100,7 +100,7 @@ class Recipe(Section):
             raise ValueError("the section 'masking' is for plain text and an encoder, such as bert_tiny")
         self._check_training(self.training)
         if self.pretraining is not None:
-            self._check_pretraining()
+            self._check_pretraining(self.pretraining)
         if self.distillation is not None:
             self._check_distillation(self.distillation)
         self._check_metric()
@@ -157,12 +157,18 @@ class Recipe(Section):
                 "the section 'lora' keeps all but adapters and head still: leave freeze and unfreeze_every out"
             )
 
-    def _check_pretraining(self) -> None:
-        if self.task != "image_classification":
+    def _check_pretraining(self, section: PretrainingSection) -> None:
+        if self.task in STREAMED:
             raise ValueError(
-                "the section 'pretraining' is for images; for texts, model.pretrained names another recipe, which "
-                "learns from plain text"
+                "the section 'pretraining' comes before labels, and this data has none: it is for images and texts "
+                "with labels"
             )
+        if self.task == "image_classification" and section.unlabelled_text is not None:
+            raise ValueError("pretraining.unlabelled_text is for texts; the data is images")
+        if self.task != "image_classification" and section.share is not None:
+            raise ValueError("pretraining.share is for images; the data is text")
+        if self.distillation is not None:
+            raise ValueError("the section 'pretraining' does not go with the section 'distillation'")
         kept_still = self.lora is not None or self.training.freeze is not None
         if kept_still or self.training.unfreeze_every is not None:
             raise ValueError(

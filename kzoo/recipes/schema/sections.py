@@ -211,20 +211,25 @@ class TrainingSection(Section):
 
 
 class PretrainingSection(Section):
-    """What the model learns from images without labels, before it learns from those with labels: to paint patches
-    that it does not see, as `kzoo.training.MaskedImages` teaches."""
+    """What the model learns from images or texts without labels, before it learns from those with labels: to paint
+    patches that it does not see, as `kzoo.training.MaskedImages` teaches, or to find the tokens of a text that were
+    replaced, as `kzoo.training.ReplacedTokenDetection` does."""
 
     epochs: Positive
-    """Passes over these images, a checkpoint after each."""
+    """Passes over these images or texts, a checkpoint after each."""
 
-    share: Share = 0.6
-    """How many of an image's patches are hidden."""
+    share: Share | None = None
+    """How many of an image's patches are hidden; six tenths unless given."""
 
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """The peak in these epochs; `training.learning_rate` unless given."""
 
     unlabelled: list[str] = []
-    """Folders of images, found as data is, that it learns from besides the training images."""
+    """Folders of images, or files with a text a line, found as data is, that it learns from besides the training
+    data."""
+
+    unlabelled_text: Column | Columns | None = None
+    """For such files that are tables: the column of the texts, or several, which a blank joins."""
 
 
 class LoraSection(Section):

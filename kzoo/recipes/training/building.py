@@ -12,6 +12,7 @@ from kzoo.errors import KzooError, did_you_mean
 from kzoo.models import TASKS, TransformerModel, create_model, from_pretrained, load, with_task
 from kzoo.models.students import prune_vocabulary
 from kzoo.recipes.data.parts import Parts
+from kzoo.recipes.data.texts import read_unlabelled
 from kzoo.recipes.data.weighing import example_weights
 from kzoo.recipes.evaluation.scores import named_classes
 from kzoo.recipes.schema.config import STREAMED, Recipe, load_recipe
@@ -190,6 +191,8 @@ def _tokenizer(recipe: Recipe, train: Examples, beside: Path) -> Tokenizer:
     texts = [part for text in train.inputs for part in parts_of(text)]
     if recipe.task == "seq2seq":
         texts += train.targets
+    if recipe.pretraining is not None:
+        texts += read_unlabelled(recipe.pretraining, beside)
     section = recipe.text or TextSection()
     if isinstance(recipe.data, PlainTextData) and recipe.task == "causal_lm":
         return _language_tokenizer(texts, section, apart=recipe.data.tells_documents_apart)

@@ -10,18 +10,16 @@ from typing import Any
 
 import keras
 
-from kzoo.data import lines_of, locate, read_texts
 from kzoo.errors import KzooError
 from kzoo.models import TransformerModel
 from kzoo.models.students import take_weights
 from kzoo.recipes.data.parts import Parts
-from kzoo.recipes.data.texts import varier
+from kzoo.recipes.data.texts import read_unlabelled, varier
 from kzoo.recipes.data.weighing import example_weights
 from kzoo.recipes.directory import OnEpoch, RunDirectory, write
 from kzoo.recipes.evaluation.examining import Examiner
 from kzoo.recipes.evaluation.timing import time_pipelines
 from kzoo.recipes.schema.config import Recipe
-from kzoo.recipes.schema.data_kinds import listed
 from kzoo.recipes.schema.sections import DistillationSection, TextSection
 from kzoo.recipes.training.building import build_model, compile_model, optimizer_for
 from kzoo.recipes.training.fitting import choose, leading_score, load_checkpoint, train
@@ -68,7 +66,7 @@ class Schooling:
             raise ValueError("the recipe has no section 'distillation'")
         self._recipe, self._parts, self._beside, self._teacher = recipe, parts, beside, teacher
         self._section: DistillationSection = recipe.distillation
-        self._unlabelled = _unlabelled(self._section, beside)
+        self._unlabelled = read_unlabelled(self._section, beside)
         self._tokenizer = self._pruned_tokenizer() if self._section.initialize else None
 
     def _pruned_tokenizer(self) -> Tokenizer:
@@ -211,14 +209,6 @@ class Schooling:
             )
             run.finish({"epoch": epoch})
         return run.bundle, model
-
-
-def _unlabelled(section: DistillationSection, beside: Path) -> list[str]:
-    files = [locate(name, beside) for name in section.unlabelled]
-    columns = listed(section.unlabelled_text)
-    if columns:
-        return [text for file in files for text in read_texts(file, columns)]
-    return [line.strip() for file in files for _, line in lines_of(file) if line.strip()]
 
 
 def measure(

@@ -16,9 +16,9 @@ from kzoo.recipes.evaluation.examining import Examiner, keep_scores
 from kzoo.recipes.schema.config import Recipe
 from kzoo.recipes.training.building import build_model
 from kzoo.recipes.training.fitting import train
-from kzoo.recipes.training.painting import FOLDER as PAINTING
-from kzoo.recipes.training.painting import paint
 from kzoo.recipes.training.rehearsal import rehearse
+from kzoo.recipes.training.without_labels import FOLDER as WITHOUT_LABELS
+from kzoo.recipes.training.without_labels import learn_without_labels
 from kzoo.runtime import load
 
 
@@ -120,7 +120,7 @@ class Trainer:
 
     def _train(self, model: TransformerModel, trial: _Trial, run: RunDirectory) -> int:
         common = (model, trial.recipe, trial.parts, run, self._beside, self._verbose, self._on_epoch)
-        paint(*common)
+        learn_without_labels(*common)
         return train(*common)
 
 
@@ -138,9 +138,9 @@ def reached(recipe: Recipe, path: Path) -> tuple[int, str]:
         if epochs:
             done += epochs
             place = recipe.training.place(epochs) + (f" with {name}" if name else "")
-    painted = RunDirectory.epochs_in(path / PAINTING)
-    if painted and not done and recipe.pretraining is not None:
-        return painted, f"epoch {painted} of {recipe.pretraining.epochs} of the pretraining"
+    before = RunDirectory.epochs_in(path / WITHOUT_LABELS)
+    if before and not done and recipe.pretraining is not None:
+        return before, f"epoch {before} of {recipe.pretraining.epochs} of the pretraining"
     return done, place
 
 

@@ -23,8 +23,8 @@ from kzoo.recipes.training.building import build_model
 from kzoo.recipes.training.earlier import pretrain
 from kzoo.recipes.training.fitting import train
 from kzoo.recipes.training.keeping import leading_column
-from kzoo.recipes.training.painting import FOLDER as PAINTING
-from kzoo.recipes.training.painting import paint
+from kzoo.recipes.training.without_labels import FOLDER as WITHOUT_LABELS
+from kzoo.recipes.training.without_labels import learn_without_labels
 from kzoo.recipes.tuning.plans import Plan, Span, Value, as_overrides, check_searchable, load_plan, to_toml
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class _Search:
             part.finish(known)
         else:
             self._add(known)
-        for folder in (part.path, part.path / PAINTING):
+        for folder in (part.path, part.path / WITHOUT_LABELS):
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         self.by_loss = self.by_loss or known["by_loss"]
         told = {name: value for name, value in known.items() if name != "by_loss"}
@@ -194,7 +194,7 @@ class _Search:
             for row in list(rows):
                 tell(int(row["epoch"]), recipe.training.periods, row)
             model = build_model(recipe, self.parts, self.path.parent)
-            paint(model, recipe, self.parts, part, self.path.parent, 0, None)
+            learn_without_labels(model, recipe, self.parts, part, self.path.parent, 0, None)
             train(model, recipe, self.parts, part, self.path.parent, 0, tell)
         except _Stopped:
             state = "stopped"
