@@ -24,7 +24,12 @@ from kzoo.models.registry import build, register_model
 
 @dataclass(frozen=True)
 class EncoderConfig(Config):
-    """The numbers that all text encoders of BERT's kind have."""
+    """The numbers that all text encoders of BERT's kind have.
+
+    `embedding_dim`, the width of the embeddings, is that of the blocks unless given.
+    """
+
+    left_to: ClassVar[dict[str, str]] = {"embedding_dim": "hidden_dim"}
 
     vocab_size: int = 30_522
     hidden_dim: int = 768
@@ -36,6 +41,7 @@ class EncoderConfig(Config):
     layer_norm_epsilon: float = 1e-12
     dropout: float = 0.1
     attention_dropout: float = 0.1
+    embedding_dim: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,8 @@ class Bert(Backbone):
     """BERT encoder (Devlin et al., 2018, section 3).
 
     Returns `last_hidden_state` (batch, sequence, hidden_dim) and, where it pools, `pooled` (batch, hidden_dim).
-    An architecture that derives from it has no token types when its config has no `type_vocab_size`, and
-    embeddings of another width, projected to the blocks', when that has an `embedding_dim`.
+    Embeddings of another width than the blocks' are projected to it (Lan et al., 2019, section 3.1). An architecture
+    that derives from it has no token types when its config has no `type_vocab_size`.
     """
 
     Config: ClassVar[type] = BertConfig
@@ -73,7 +79,7 @@ class Bert(Backbone):
 
     def __init__(self, config: Any, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
-        self.embedding_dim = getattr(config, "embedding_dim", config.hidden_dim)
+        self.embedding_dim = config.knobs()["embedding_dim"]
         self.num_types = getattr(config, "type_vocab_size", 0)
         self.token_embedding = self._table("token_embedding", config.vocab_size)
         self.position_embedding = self.add(

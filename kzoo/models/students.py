@@ -11,6 +11,7 @@ from kzoo.errors import KzooError
 from kzoo.layers import FeedForward
 from kzoo.models.base import TransformerModel
 from kzoo.models.initialization import variables
+from kzoo.models.narrowing import narrow_embeddings
 from kzoo.text import Text
 from kzoo.text.pruning import matching_ids, prune_tokenizer
 from kzoo.training import map_layers
@@ -55,8 +56,9 @@ def take_weights(
 ) -> TransformerModel:
     """Let a student begin with a teacher's embeddings, some of its blocks, and its head where they have the same.
 
-    The student may have fewer blocks, fewer positions, narrower feed-forwards, which keep the units with the largest
-    weights, and a pruned vocabulary; its width is the teacher's.
+    The student may have fewer blocks, fewer positions, a pruned vocabulary, narrower feed-forwards, which keep the
+    units with the largest weights, and narrower embeddings (`embedding_dim`), which keep the directions in which the
+    teacher's differ most; its blocks' width is the teacher's.
 
     Args:
         student: changed in place.
@@ -77,21 +79,21 @@ def take_weights(
         2
     """
     fits = _Fit(student, teacher, layers)
-    sources = {path: keras.ops.convert_to_numpy(value) for path, value in variables(teacher).items()}
-    for path, variable in variables(student).items():
-        source = fits.source(path)
-        if source not in sources:
-            continue
-        wanted = tuple(variable.shape)
-        value = fits.cut(path, sources[source], wanted)
-        if value.shape != wanted and path.startswith("head/"):
-            continue  # for other classes
-        if value.shape != wanted:
+    targets = variables(student)
+    values = fits.values(
+        {path: tuple(variable.shape) for path, variable in targets.items()},
+        {path: keras.ops.convert_to_numpy(value) for path, value in variables(teacher).items()},
+    )
+    for path, value in values.items():
+        wanted = tuple(targets[path].shape)
+        if value.shape == wanted:
+            targets[path].assign(value)
+        elif not path.startswith("head/"):  # which is for other classes
             raise KzooError(
-                f"'{path}' has the shape {wanted} in the student and {sources[source].shape} in the teacher, which "
-                "cannot be cut to it: a student that begins with a teacher's weights has its width."
+                f"'{path}' has the shape {wanted} in the student, and what the teacher has for it the shape "
+                f"{value.shape}: a student that begins with a teacher's weights has its width, and embeddings that "
+                "are no wider."
             )
-        variable.assign(value)
     return student
 
 
@@ -118,15 +120,26 @@ class _Fit:
             block.name: _largest_units(other.feed_forward, block.feed_forward.intermediate_dim)
             for block, other in zip(own, chosen, strict=True)
         }
+        self.embedding_dim: int | None = None
+        widths = [getattr(model.backbone, "embedding_dim", 0) for model in (student, teacher)]
+        if widths[0] < widths[1]:
+            self.embedding_dim = widths[0]
         self.ids = None
         if student.tokenizer is not None and teacher.tokenizer is not None:
             self.ids = matching_ids(student.tokenizer, teacher.tokenizer)
 
-    def source(self, path: str) -> str:
-        """Return the path of the teacher's variable."""
-        return "/".join(self.blocks.get(part, part) for part in path.split("/"))
+    def values(
+        self, shapes: dict[str, tuple[int, ...]], sources: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Return what the teacher has for the student's variables, by their paths; not all have anything."""
+        found = {}
+        for path, shape in shapes.items():
+            source = "/".join(self.blocks.get(part, part) for part in path.split("/"))
+            if source in sources:
+                found[path] = self._cut(path, sources[source], shape)
+        return found if self.embedding_dim is None else found | narrow_embeddings(found, self.embedding_dim)
 
-    def cut(self, path: str, value: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
+    def _cut(self, path: str, value: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
         """Return the part of the teacher's values that the student's shape has room for."""
         *parents, layer, name = path.split("/")
         if "feed_forward" in parents:

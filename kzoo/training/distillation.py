@@ -191,7 +191,10 @@ class Distillation(DefaultFit):
             return self._logits_loss(got["logits"], y["logits"], real)
         compare = states_loss if part == "hidden" else attention_loss
         losses = [
-            ops.mean(compare(ops.cast(got[f"{part}_{own}"], "float32"), y[f"{part}_{other}"], real))
+            _mean_of(
+                compare(ops.cast(got[f"{part}_{own}"], "float32"), y[f"{part}_{other}"], real),
+                y["same_pieces"],
+            )
             for own, other in self.pairs
             if f"{part}_{own}" in got
         ]
@@ -309,6 +312,11 @@ class Distillation(DefaultFit):
     def get_compile_config(self) -> dict[str, Any]:
         """Return nothing: its optimizer's state is for going on in the process that has the teacher."""
         return {}
+
+
+def _mean_of(losses: Any, counted: Any) -> Any:
+    """Return the mean of the losses (batch,) for which `counted` (batch,) is 1: 0 if there are none."""
+    return ops.sum(losses * counted) / ops.maximum(ops.sum(counted), 1.0)
 
 
 def _check_weights(task: str, weights: Mapping[str, float] | None) -> dict[str, float]:

@@ -79,13 +79,12 @@ def states_loss(student: Any, teacher: Any, real: Any) -> Any:
     Args:
         student: (batch, length, width).
         teacher: the same shape.
-        real: (batch, length), 1 for tokens and 0 for padding.
+        real: (batch, length), 1 for tokens and 0 for padding; None where all are tokens.
 
     Returns:
         (batch,).
     """
-    each = ops.mean(ops.square(student - teacher), axis=-1) * real
-    return ops.sum(each, axis=-1) / ops.maximum(ops.sum(real, axis=-1), 1.0)
+    return _mean_of_tokens(ops.mean(ops.square(student - teacher), axis=-1), real)
 
 
 def attention_loss(student: Any, teacher: Any, real: Any) -> Any:
@@ -96,14 +95,20 @@ def attention_loss(student: Any, teacher: Any, real: Any) -> Any:
     Args:
         student: (batch, heads, length, length).
         teacher: the same shape.
-        real: (batch, length), 1 for tokens and 0 for padding.
+        real: (batch, length), 1 for tokens and 0 for padding; None where all are tokens.
 
     Returns:
         (batch,).
     """
     ratio = ops.log(ops.maximum(teacher, 1e-6)) - ops.log(ops.maximum(student, 1e-6))
-    each = ops.mean(ops.sum(teacher * ratio, axis=-1), axis=1) * real
-    return ops.sum(each, axis=-1) / ops.maximum(ops.sum(real, axis=-1), 1.0)
+    return _mean_of_tokens(ops.mean(ops.sum(teacher * ratio, axis=-1), axis=1), real)
+
+
+def _mean_of_tokens(each: Any, real: Any) -> Any:
+    """Return the mean (batch,) of `each` (batch, length) over what is real."""
+    if real is None:
+        return ops.mean(each, axis=-1)
+    return ops.sum(each * real, axis=-1) / ops.maximum(ops.sum(real, axis=-1), 1.0)
 
 
 def embedding_loss(student: Any, teacher: Any, kind: str = "cosine") -> Any:

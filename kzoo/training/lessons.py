@@ -11,7 +11,10 @@ import numpy as np
 
 from kzoo.errors import KzooError
 from kzoo.training import batches
-from kzoo.training.teachers import BundleTeacher, KerasTeacher, Teacher, TeacherOutputs, Wanted
+from kzoo.training.teachers import BundleTeacher, KerasTeacher, Teacher, TeacherOutputs, Wanted, observe
+
+# Texts that are split together, to be compared.
+_COMPARED = 1024
 
 
 class TeacherShape(NamedTuple):
@@ -86,9 +89,13 @@ class Lesson:
                 # Some label must stand there; its weight is 0.
                 y = [*y, *[y[0]] * len(more)]
         outputs = TeacherOutputs(self._source(), x, wanted, self.folder)
-        if wanted.per_token:
-            self._check_pieces(x, outputs.sizes)
         targets = {"row": np.arange(len(x)), "labelled": labelled, "labels": y}
+        if wanted.per_token:
+            targets["same_pieces"] = np.ones(len(x), np.float32)
+            if hasattr(x, "shape"):
+                self._check_patches(x, int(outputs.sizes[0]))
+            else:
+                targets["same_pieces"] = self._same_pieces(x)
         return x, targets, LessonEncoder(self.student._encoder, outputs)
 
     def _source(self) -> Teacher:
@@ -100,17 +107,45 @@ class Lesson:
             return KerasTeacher(self.teacher)
         return BundleTeacher(self.teacher, self.student.labels)
 
-    def _check_pieces(self, texts: Any, sizes: np.ndarray) -> None:
-        for start in range(0, len(texts), 1024):
-            mask = self.student._encoder.inputs(texts[start : start + 1024])["attention_mask"]
-            found = mask.sum(axis=1)
-            if (found != sizes[start : start + 1024]).any():
-                place = start + int(np.flatnonzero(found != sizes[start : start + 1024])[0])
-                raise KzooError(
-                    f"Text {place} has {sizes[place]} tokens for the teacher and {found[place - start]} for the "
-                    "student: hidden states and attention are learnt token by token. Give both the same tokenizer "
-                    "and max_length, or leave these weights out."
-                )
+    def _check_patches(self, images: np.ndarray, wanted: int) -> None:
+        inputs = self.student._encoder.inputs(images[:1])
+        found = observe(self.student, inputs, Wanted(hidden=(0,)))["hidden_0"].shape[1]
+        if found != wanted:
+            raise KzooError(
+                f"An image is {wanted} tokens for the teacher and {found} for the student: hidden states and "
+                "attention are learnt token by token. Give both the same image_size and patch_size, or leave these "
+                "weights out."
+            )
+
+    def _same_pieces(self, x: list[Any]) -> np.ndarray:
+        """Return 1 for each text that student and teacher split alike, and 0 for others, float32 (n,).
+
+        Raises:
+            KzooError: most are split otherwise, as two tokenizers of which neither came from the other do.
+        """
+        same = np.zeros(len(x), np.float32)
+        known = self.teacher.tokenizer.vocabulary
+        ids = np.full(self.student.tokenizer.vocab_size, -1)
+        for entry, index in self.student.tokenizer.vocabulary.items():
+            ids[index] = known.get(entry, -1)
+        for start in range(0, len(x), _COMPARED):
+            texts = x[start : start + _COMPARED]
+            pairs = zip(*(_pieces(model, texts) for model in (self.student, self.teacher)), strict=True)
+            same[start : start + len(texts)] = [np.array_equal(ids[own], others) for own, others in pairs]
+        if 2 * same.sum() < len(x):
+            text = x[int(np.flatnonzero(same == 0)[0])]
+            raise KzooError(
+                f"The student splits {int(len(x) - same.sum()):,} of {len(x):,} texts into other tokens than the "
+                f"teacher, such as {text!r}: hidden states and attention are learnt token by token. Give both the "
+                "same tokenizer and max_length, prune less of the vocabulary, or leave these weights out."
+            )
+        return same
+
+
+def _pieces(model: Any, texts: Any) -> list[np.ndarray]:
+    """Return the ids of each text's tokens."""
+    inputs = model._encoder.inputs(texts)
+    return [row[mask > 0] for row, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
 
 
 class LessonEncoder:
@@ -130,6 +165,7 @@ class LessonEncoder:
         """Return inputs by name, and the targets of all parts of the loss."""
         encoded = self.encoder(x, y["labels"], None, length)
         inputs = encoded[0]
-        tokens = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
-        targets = {"labelled": np.asarray(y["labelled"]), **self.outputs.take(np.asarray(y["row"]), tokens)}
+        tokens = inputs["input_ids"].shape[1] if "input_ids" in inputs else int(self.outputs.sizes[0])
+        targets = {name: np.asarray(y[name]) for name in ("labelled", "same_pieces") if name in y}
+        targets |= self.outputs.take(np.asarray(y["row"]), tokens)
         return inputs, {**targets, "labels": encoded[1]} if len(encoded) > 1 else targets

@@ -197,7 +197,7 @@ class TeacherOutputs:
         }
 
     def take(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
-        """Return float32 arrays by name of some rows, those with an axis of tokens padded with zeros to `length`."""
+        """Return float32 arrays by name of some rows, those with an axis of tokens cut or padded to `length`."""
         return {name: self._take(name, rows, length) for name in self.names}
 
     def _take(self, name: str, rows: np.ndarray, length: int) -> np.ndarray:
@@ -208,7 +208,8 @@ class TeacherOutputs:
             flat = values[ends[row - 1] if row else 0 : ends[row]]
             size = int(self.sizes[row])
             own = [size if axis < 0 else axis for axis in shape]
-            place[tuple(slice(0, axis) for axis in own)] = flat.reshape(own)
+            kept = flat.reshape(own)[tuple(slice(0, axis) for axis in full)]
+            place[tuple(slice(0, axis) for axis in own)] = kept
         return batch
 
     def _progress(self) -> dict[str, Any]:

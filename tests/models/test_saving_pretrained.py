@@ -114,6 +114,12 @@ def test_a_family_without_published_checkpoints(tmp_path):
         tiny("Transformer").save_pretrained(tmp_path / "model")
 
 
+def test_narrower_embeddings_are_in_no_published_form_of_bert(tmp_path):
+    with pytest.raises(KzooError, match=r"embedding_dim=8, .*model_type='bert' can only say 16"):
+        tiny("Bert", embedding_dim=8).save_pretrained(tmp_path / "model")
+    assert not any(tmp_path.iterdir())
+
+
 def test_an_earlier_checkpoint_is_replaced_and_nothing_else_is(tmp_path):
     model = tiny("Bert")
     model.save_pretrained(tmp_path / "model")

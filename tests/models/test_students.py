@@ -51,11 +51,45 @@ def test_blocks_positions_and_units_are_chosen():
     assert mine["head/classifier/bias"].tolist() == [0.0, 0.0]
 
 
+@pytest.mark.parametrize(("family", "embedding_dim"), [("Bert", 6), ("Roberta", 9), ("Electra", 6)])
+def test_narrower_embeddings_keep_the_directions_in_which_the_teachers_differ(family, embedding_dim):
+    teacher = shaken(tiny(family))
+    random = np.random.default_rng(0)
+    directions = random.normal(size=(5, teacher.backbone.embedding_dim))
+    for path, variable in variables(teacher).items():
+        if path.endswith("embeddings"):
+            # The mean of a row is nothing to the norm.
+            rows = random.normal(size=(variable.shape[0], 5)) @ directions
+            variable.assign(rows + random.normal(size=(variable.shape[0], 1)))
+    student = take_weights(tiny(family, embedding_dim=embedding_dim), teacher)
+    assert values(student)["backbone/token_embedding/embeddings"].shape[1] == embedding_dim
+    inputs = make_inputs(teacher)
+    for name, value in outputs(teacher, inputs).items():
+        np.testing.assert_allclose(outputs(student, inputs)[name], value, atol=1e-4)
+
+
+def test_of_more_directions_those_of_least_spread_go():
+    teacher = shaken(tiny("Bert"))
+    inputs = make_inputs(teacher)
+    wanted = teacher.call_with_features(inputs)[1]["hidden_states"][0]
+
+    def distance(embedding_dim: int) -> float:
+        student = take_weights(tiny("Bert", embedding_dim=embedding_dim), teacher)
+        found = student.call_with_features(inputs)[1]["hidden_states"][0]
+        return float(keras.ops.mean(keras.ops.square(found - wanted)))
+
+    distances = [distance(width) for width in (4, 8, 12, 15)]
+    assert distances == sorted(distances, reverse=True)
+    assert distances[-1] < 0.1 * distances[0]
+
+
 def test_another_architecture_or_width_is_refused():
     with pytest.raises(KzooError, match="a DistilBert and the teacher a Bert"):
         take_weights(tiny("DistilBert"), tiny("Bert"))
     with pytest.raises(KzooError, match="has its width"):
         take_weights(tiny("Bert", hidden_dim=8), tiny("Bert"))
+    with pytest.raises(KzooError, match="embeddings that are no wider"):
+        take_weights(tiny("Bert", embedding_dim=24), tiny("Bert"))
     with pytest.raises(KzooError, match="no single stack of blocks"):
         take_weights(tiny("Bart"), tiny("Bart"))
 

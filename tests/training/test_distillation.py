@@ -10,9 +10,11 @@ import kzoo
 from kzoo import KzooError
 from kzoo.models import TransformerModel, bert_tiny
 from kzoo.text import Tokenizer
+from kzoo.text.pruning import prune_tokenizer
 from kzoo.training import Distillation, imitation, map_layers, teachers
 from kzoo.training.teachers import TeacherOutputs, Wanted
 from tests.bundles import write_text_classifier
+from tests.models.tiny import tiny
 
 TEXTS = ["the good dog runs", "a bad cat sleeps now", "good good bird", "the bad bad fish swims"] * 6
 LABELS = ["good", "bad", "good", "bad"] * 6
@@ -47,7 +49,6 @@ def teacher(tokenizer) -> TransformerModel:
 # The losses.
 
 
-@pytest.mark.backend
 def loss(function, *arguments):
     tensors = [
         keras.ops.convert_to_tensor(each) if isinstance(each, np.ndarray) else each for each in arguments
@@ -55,6 +56,7 @@ def loss(function, *arguments):
     return keras.ops.convert_to_numpy(function(*tensors))
 
 
+@pytest.mark.backend
 def test_losses_are_those_of_their_papers():
     random = np.random.default_rng(0)
     student, other = random.normal(size=(2, 5, 3)).astype("float32")
@@ -282,8 +284,37 @@ def test_what_makes_no_sense_is_refused(tokenizer, teacher, options, said):
 def test_hidden_states_need_the_same_pieces(tokenizer, teacher):
     other = Tokenizer.train(TEXTS, vocab_size=40)
     student = model(other)
-    with pytest.raises(KzooError, match=r"Text 0 has .* tokens for the teacher"):
+    with pytest.raises(KzooError, match=r"splits 8 of 8 texts .*'the good dog runs'"):
         Distillation(student, teacher, weights={"hidden": 1.0}).fit(TEXTS[:8], verbose=0)
+
+
+@pytest.mark.parametrize("part", ["hidden", "attention"])
+def test_texts_that_are_split_otherwise_have_no_part_in_what_is_learnt_token_by_token(teacher, part):
+    small = prune_tokenizer(teacher.tokenizer, ["the good dog runs", "good good bird"])
+    student = model(small, num_layers=1)
+
+    def loss_of(texts: list[str]) -> float:
+        distillation = Distillation(student, teacher, weights={part: 1.0})
+        distillation.compile(optimizer=keras.optimizers.SGD(0.0), run_eagerly=True)
+        return distillation.fit(texts, epochs=1, batch_size=8, verbose=0).history[f"{part}_loss"][0]
+
+    same, others = ["the good dog runs", "good good bird"], ["a bad cat sleeps now", "the bad bad fish swims"]
+    np.testing.assert_allclose(loss_of(same + others), loss_of(same), rtol=1e-5)
+    with pytest.raises(KzooError, match=r"splits 2 of 3 texts .*'a bad cat sleeps now'"):
+        loss_of(same[:1] + others)
+
+
+@pytest.mark.parametrize("part", ["hidden", "attention"])
+def test_images_are_learnt_from_patch_by_patch(part):
+    keras.utils.set_random_seed(0)
+    teacher, student = tiny("ViT", num_layers=4), tiny("ViT")
+    images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3)).astype("uint8")
+    distillation = Distillation(student, teacher, weights={part: 1.0})
+    distillation.compile(optimizer=keras.optimizers.Adam(1e-2), run_eagerly=True)
+    history = distillation.fit(images, epochs=6, batch_size=8, verbose=0).history[f"{part}_loss"]
+    assert history[-1] < 0.8 * history[0]
+    with pytest.raises(KzooError, match=r"5 tokens for the teacher and 17 for the student"):
+        Distillation(tiny("ViT", patch_size=2), teacher, weights={part: 1.0}).fit(images, verbose=0)
 
 
 def test_labels_that_have_a_weight_are_needed(tokenizer, teacher):
