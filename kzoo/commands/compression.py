@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import shlex
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -36,6 +37,14 @@ def compress(
             help="Share of the weights to set to zero; may be repeated; 0.3 and 0.5 unless given, 0 for none.",
         ),
     ] = None,
+    fewer_units: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0.0,
+            max=0.99,
+            help="Share of the feed-forwards' units to take out; may be repeated; 0.25 unless given, 0 for none.",
+        ),
+    ] = None,
     beside: Annotated[
         list[pathlib.Path] | None,
         typer.Option(
@@ -51,7 +60,7 @@ def compress(
 ) -> None:
     """Try a model in other precisions and pruned: accuracy against size and time, with the Pareto front drawn."""
     import_models()
-    from kzoo.recipes.compression.compressing import SPARSITIES
+    from kzoo.recipes.compression.compressing import FEWER_UNITS, SPARSITIES
     from kzoo.recipes.compression.compressing import compress as measure
     from kzoo.recipes.compression.origins import find_origin
     from kzoo.recipes.directory import runs_home
@@ -65,6 +74,7 @@ def compress(
     given += [("--set", each) for each in overrides or ()]
     given += [("--dtype", each) for each in dtypes or ()]
     given += [("--sparsity", each) for each in sparsities or ()]
+    given += [("--fewer-units", each) for each in fewer_units or ()]
     given += [("--beside", each) for each in beside or ()]
     words = [word for option, value in given if value is not None for word in (option, str(value)) if word]
     environment = describe_environment(shlex.join(["kzoo", "compress", *words]))
@@ -74,9 +84,8 @@ def compress(
         origin,
         folder,
         dtypes=[*dict.fromkeys(dtypes or DTYPES)],
-        sparsities=[
-            share for share in dict.fromkeys(SPARSITIES if sparsities is None else sparsities) if share
-        ],
+        sparsities=_shares(sparsities, SPARSITIES),
+        fewer_units=_shares(fewer_units, FEWER_UNITS),
         beside=beside or (),
         device=device,
         progress=lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True),
@@ -91,3 +100,7 @@ def compress(
     typer.echo(f"\n{found.measured_on}; ± is half a 95% confidence interval; times on {found.device}.")
     typer.echo("best by: no other one costs no more and scores no less; which to keep is yours to say.")
     typer.echo(f"table, picture and bundles {folder}")
+
+
+def _shares(given: list[float] | None, usual: Sequence[float]) -> list[float]:
+    return [share for share in dict.fromkeys(usual if given is None else given) if share]

@@ -74,7 +74,7 @@ from kzoo.models.pretrained import from_pretrained
 from kzoo.models.registry import build, create_model, get_variant, list_models, register_model
 from kzoo.models.retasking import with_task
 from kzoo.models.roberta import Roberta, RobertaConfig, roberta_base, roberta_large, xlm_roberta_base
-from kzoo.models.students import prune_vocabulary, take_weights
+from kzoo.models.students import prune_units, prune_vocabulary, take_weights
 from kzoo.models.t5 import T5, T5Config, t5_base, t5_small, t5_v1_1_base, t5_v1_1_small
 from kzoo.models.tasks import TASKS, Task
 from kzoo.models.transformer import (
@@ -179,6 +179,7 @@ __all__ = [
     "marian_base",
     "minilm_l6_h384",
     "minilm_l12_h384",
+    "prune_units",
     "prune_vocabulary",
     "qwen2_0_5b",
     "register_model",

@@ -1,8 +1,9 @@
-"""Students: smaller models that begin with a larger one's weights, and vocabularies cut to what texts use."""
+"""Students: smaller models that begin with a larger one's weights, with fewer entries of its vocabulary or units."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -44,11 +45,39 @@ def prune_vocabulary(
     if model.tokenizer is None:
         raise KzooError("The model has no tokenizer: set model.tokenizer first.")
     tokenizer = prune_tokenizer(model.tokenizer, texts, size)
+    return _with_fewer(model, tokenizer, vocab_size=tokenizer.vocab_size)
+
+
+def prune_units(model: TransformerModel, share: float) -> TransformerModel:
+    """Return a model whose feed-forwards have fewer hidden units: those with the smallest weights go.
+
+    Unlike single weights that are set to zero, units that are not there take neither room nor time.
+
+    Args:
+        model: one stack of blocks; it stays as it is.
+        share: of each block's hidden units that go, from 0 to less than 1.
+
+    Raises:
+        KzooError: no such share, or a model of several stacks of blocks, or of one block that runs again and again.
+
+    Example:
+        >>> from kzoo.models import bert_tiny
+        >>> prune_units(bert_tiny(), 0.25).backbone.config.intermediate_dim
+        384
+    """
+    if not 0 <= share < 1:
+        raise KzooError(f"share={share}: of the hidden units from 0 to less than 1 can go.")
+    units = model.backbone.config.intermediate_dim
+    return _with_fewer(model, model.tokenizer, intermediate_dim=max(1, round((1 - share) * units)))
+
+
+def _with_fewer(model: TransformerModel, tokenizer: Any, **numbers: int) -> TransformerModel:
+    """Return a model that has less than another in some numbers of its backbone, and its weights in all else."""
     config = model.get_config()
-    config["backbone"]["config"]["config"]["vocab_size"] = tokenizer.vocab_size
-    pruned = TransformerModel.from_config(config)
-    pruned.tokenizer = tokenizer
-    return take_weights(pruned, model, layers="first")
+    config["backbone"]["config"]["config"] |= numbers
+    smaller = TransformerModel.from_config(config)
+    smaller.tokenizer = tokenizer
+    return take_weights(smaller, model, layers="first")
 
 
 def take_weights(

@@ -72,14 +72,15 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_published_bundle_is_compared_with_smaller_ones(folder, runs, other):
     trained = kzoo.recipes.run(folder / "recipe.toml")
     shutil.copytree(trained.bundle, folder / "bundle")
-    forms = ("--dtype", "float32", "--dtype", "int8", "--sparsity", 0.9)
+    forms = ("--dtype", "float32", "--dtype", "int8", "--sparsity", 0.9, "--fewer-units", 0.5)
     result = kzoo_command("compress", folder / "bundle", *forms, "--beside", other, "--json")
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
     rows = {row["name"]: row for row in found["rows"]}
-    assert list(rows) == ["float32", "int8", "int8, 90% pruned", "words"]
+    assert list(rows) == ["float32", "int8", "int8, 50% fewer units", "int8, 90% pruned", "words"]
     assert rows["int8"]["score"] == pytest.approx(trained.scores["accuracy"])
     assert rows["int8"]["size"] < rows["float32"]["size"]
+    assert rows["int8, 50% fewer units"]["size"] < rows["int8"]["size"]
     assert rows["int8, 90% pruned"]["compressed"] < rows["int8"]["compressed"]
     assert all(row["milliseconds"] > 0 and row["compressed"] <= row["size"] for row in rows.values())
     assert found["measured_on"] == f"{round(0.3 * len(moods()))} test examples"
@@ -93,8 +94,8 @@ def test_a_published_bundle_is_compared_with_smaller_ones(folder, runs, other):
     assert json.loads((written / "compression.json").read_text())["rows"] == found["rows"]
     assert (written / "compression.png").read_bytes().startswith(b"\x89PNG")
     report = (written / "compression.md").read_text(encoding="utf-8")
-    assert report.count("\n| ") == 6
-    assert "--sparsity 0.9" in report
+    assert report.count("\n| ") == 7
+    assert "--sparsity 0.9 --fewer-units 0.5" in report
 
     changed = kzoo_command(
         "compress", trained.directory, "--recipe", folder / "recipe.toml", "--set", "training.seed=7"

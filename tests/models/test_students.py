@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kzoo import KzooError
-from kzoo.models import prune_vocabulary, take_weights
+from kzoo.models import prune_units, prune_vocabulary, take_weights
 from kzoo.models.initialization import variables
 from tests.models.tiny import make_inputs, outputs, shaken, tiny
 
@@ -121,6 +121,29 @@ def test_a_pruned_model_is_saved_with_its_tokenizer(wordpiece, tmp_path):
         pruned.predict(SENTENCES, verbose=0)["logits"],
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize("family", ["Bert", "Llama", "ViT"])
+def test_units_that_do_nothing_can_go(family):
+    model = shaken(tiny(family))
+    for path, variable in variables(model).items():
+        if path.endswith("contract/kernel"):
+            value = keras.ops.convert_to_numpy(variable).copy()
+            value[::2] = 0.0
+            variable.assign(value)
+    pruned = prune_units(model, 0.5)
+    assert pruned.backbone.config.intermediate_dim == model.backbone.config.intermediate_dim // 2
+    assert pruned.count_params() < model.count_params()
+    inputs = make_inputs(model)
+    for name, value in outputs(model, inputs).items():
+        np.testing.assert_allclose(outputs(pruned, inputs)[name], value, atol=1e-5)
+
+
+def test_of_which_models_units_can_go():
+    with pytest.raises(KzooError, match=r"share=1\.0"):
+        prune_units(tiny("Bert"), 1.0)
+    with pytest.raises(KzooError, match="no single stack of blocks"):
+        prune_units(tiny("Albert"), 0.5)
 
 
 def test_a_model_without_a_tokenizer_is_refused():

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from kzoo.errors import ExportError, KzooError
+from kzoo.errors import KzooError
+from kzoo.models import TransformerModel, prune_units
 from kzoo.recipes.compression.origins import Origin
 from kzoo.recipes.compression.trade_offs import draw_trade_offs, front
 from kzoo.recipes.data.parts import amount
@@ -26,6 +27,7 @@ from kzoo.runtime import load
 from kzoo.training import prune
 
 SPARSITIES = (0.3, 0.5)
+FEWER_UNITS = (0.25,)
 PICTURE = "compression.png"
 
 
@@ -154,6 +156,7 @@ def compress(
     *,
     dtypes: Sequence[str] = DTYPES,
     sparsities: Sequence[float] = SPARSITIES,
+    fewer_units: Sequence[float] = FEWER_UNITS,
     beside: Sequence[Path] = (),
     device: Literal["auto", "cuda", "cpu"] = "auto",
     progress: Progress | None = None,
@@ -165,6 +168,7 @@ def compress(
         folder: where the bundles go, below `bundles`.
         dtypes: precisions, as in `kzoo.export.to_bundle`.
         sparsities: shares of the weights that become zeros; those bundles are in the recipe's own precision.
+        fewer_units: shares of the feed-forwards' hidden units that go; in that precision too.
         beside: other bundles for the same task, to be measured too.
         device: as in `kzoo.load`.
         progress: called with a line of text at each step.
@@ -177,7 +181,8 @@ def compress(
     for path in dict.fromkeys(beside):
         name = _name_of(path, origin)
         others[f"{name} ({path})" if name in (*dtypes, *others) else name] = path
-    made, refused = _export_all(origin, folder / "bundles", dtypes, sparsities, say)
+    forms = _forms(origin.recipe.export.dtype, dtypes, sparsities, fewer_units)
+    made, refused = _export_all(origin, folder / "bundles", forms, say)
     bundles = {**made, **others}
     pipelines = {name: load(path, device=device) for name, path in bundles.items()}
     say(f"Taking the time of {len(bundles)} bundles, in turn.")
@@ -203,39 +208,65 @@ def compress(
     )
 
 
+@dataclass(frozen=True)
+class _Form:
+    """What a model is made into: a precision, with a share of its weights at zero, or of its hidden units gone."""
+
+    dtype: str
+    sparsity: float = 0.0
+    fewer_units: float = 0.0
+
+    @property
+    def name(self) -> str:
+        if self.fewer_units:
+            return f"{self.dtype}, {100 * self.fewer_units:g}% fewer units"
+        return f"{self.dtype}, {100 * self.sparsity:g}% pruned" if self.sparsity else self.dtype
+
+    def of(self, model: TransformerModel) -> TransformerModel:
+        """Return the model to export; weights are set to zero in place."""
+        if self.fewer_units:
+            return prune_units(model, self.fewer_units)
+        if self.sparsity:
+            prune(model, self.sparsity)
+        return model
+
+
+def _forms(
+    own: str, dtypes: Sequence[str], sparsities: Sequence[float], fewer_units: Sequence[float]
+) -> list[_Form]:
+    forms = [_Form(dtype) for dtype in dtypes]
+    forms += [_Form(own, fewer_units=share) for share in sorted(fewer_units)]
+    # Last, since they change the model; the zeros of a lower sparsity are among those of a higher one.
+    return forms + [_Form(own, sparsity=sparsity) for sparsity in sorted(sparsities)]
+
+
 def _export_all(
-    origin: Origin, folder: Path, dtypes: Sequence[str], sparsities: Sequence[float], say: Progress
+    origin: Origin, folder: Path, forms: Sequence[_Form], say: Progress
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """Return the bundles by name, and why others could not be made."""
-    own = origin.recipe.export.dtype
-    # The zeros of a lower sparsity are among those of a higher one, so one model serves for all.
-    forms = [(dtype, 0.0) for dtype in dtypes] + [(own, sparsity) for sparsity in sorted(sparsities)]
     made: dict[str, Path] = {}
     refused: dict[str, str] = {}
-    for dtype, sparsity in forms:
-        name = f"{dtype}, {100 * sparsity:g}% pruned" if sparsity else dtype
-        say(f"Exporting {name}.")
-        if sparsity:
-            prune(origin.model, sparsity)
-        path = folder / name.replace(", ", "-").replace("% ", "-percent-")
+    for form in forms:
+        say(f"Exporting {form.name}.")
+        path = folder / form.name.replace(", ", "-").replace("% ", "-percent-").replace(" ", "-")
         try:
-            _export(origin, path, dtype)
-        except ExportError as error:
-            say(f"Not made: {name}. {error}")
-            refused[name] = str(error)
+            _export(origin, form.of(origin.model), path, form.dtype)
+        except KzooError as error:
+            say(f"Not made: {form.name}. {error}")
+            refused[form.name] = str(error)
         else:
-            made[name] = path
+            made[form.name] = path
     if not made:
         raise KzooError(f"The model cannot be exported: {next(iter(refused.values()), 'say a precision')}")
     return made, refused
 
 
-def _export(origin: Origin, path: Path, dtype: str) -> None:
+def _export(origin: Origin, model: TransformerModel, path: Path, dtype: str) -> None:
     from kzoo.export import to_bundle
 
     wanted = origin.recipe.export
     to_bundle(
-        origin.model,
+        model,
         path,
         name=f"{origin.recipe.name}-{path.name}",
         tolerance=wanted.tolerance,
