@@ -64,7 +64,7 @@ class Quantizing:
 
     def calibrate(self, observe: Observe) -> None:
         """Note between which bounds the inputs of products lie."""
-        names = sorted({node.input[0] for node in self.graph.node if self._weight(node) is not None})
+        names = sorted({node.input[0] for node in self.graph.node if self.weight(node) is not None})
         for values in observe(names):
             for name, array in zip(names, values, strict=True):
                 low, high = self.ranges.get(name, (0.0, 0.0))
@@ -73,7 +73,7 @@ class Quantizing:
     def apply(self) -> None:
         """Change the graph."""
         for node in self.graph.node:
-            weight = self._weight(node)
+            weight = self.weight(node)
             if node.op_type == "Gather" and node.input[0] in self.tables:
                 self._look_up(node.input[0], node.input[1], node.output[0])
             elif node.op_type == "EmbedLayerNormalization" and self._comes_apart(node):
@@ -105,7 +105,7 @@ class Quantizing:
         """
         sizes: dict[str, tuple[int, int]] = {}
         for node in self.graph.node:
-            weight = self._weight(node)
+            weight = self.weight(node)
             if weight is not None and node.op_type != "Attention" and weight.name not in self.tables:
                 rows, columns = self.initializers[weight.name].dims
                 sizes[weight.name] = (columns, rows) if weight.transposed else (rows, columns)
@@ -116,7 +116,7 @@ class Quantizing:
         ]
         return narrowing, feeding
 
-    def _weight(self, node: onnx.NodeProto) -> Matrix | None:
+    def weight(self, node: onnx.NodeProto) -> Matrix | None:
         """Return the matrix that a node multiplies its first input with, if it can be quantized."""
         if node.op_type == "MatMul":
             maker = self.makers.get(node.input[1])
@@ -175,7 +175,7 @@ class Quantizing:
 
     def _multiply_by_4_bits(self, node: onnx.NodeProto, weight: Matrix) -> None:
         name = f"{weight.name}/int4"
-        array = self._array(weight.name)
+        array = self.array(weight.name)
         columns = array if weight.transposed else array.T
         if name not in self.made:
             packed, scales = _in_blocks(columns)
@@ -234,7 +234,7 @@ class Quantizing:
         """Return a table in int8, and its scales, one a row, in a column."""
         names = f"{name}/int8", f"{name}/scale"
         if names[0] not in self.made:
-            array = self._array(name)
+            array = self.array(name)
             scales = _scales(array, axis=1)
             self._store(names[0], _rounded(array, scales))
             self._store(names[1], scales)
@@ -252,14 +252,15 @@ class Quantizing:
             return names
         names = f"{weight.name}/columns_int8", f"{weight.name}/columns_scale"
         if names[0] not in self.made:
-            array = self._array(weight.name)
+            array = self.array(weight.name)
             array = array.T if weight.transposed else array
             steps = _scales(array, axis=0)
             self._store(names[0], np.ascontiguousarray(_rounded(array, steps)))
             self._store(names[1], steps[0])
         return names
 
-    def _array(self, name: str) -> np.ndarray:
+    def array(self, name: str) -> np.ndarray:
+        """Return the numbers of a weight."""
         return stored_values(self.initializers[name], self.folder)
 
     def _store(self, name: str, array: np.ndarray | np.generic) -> None:

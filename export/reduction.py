@@ -16,6 +16,7 @@ import onnx
 
 from kzoo.errors import ExportError, VerificationError
 from kzoo.export.cases import Arrays, Case
+from kzoo.export.outliers import Outliers, find_outliers, set_apart
 from kzoo.export.precision import BOUNDS, INTEGERS, reduce_precision
 from kzoo.export.quantization import spared_weights
 from kzoo.export.verification import open_graph
@@ -45,7 +46,10 @@ class GraphReduction:
         milliseconds_after: the same as shipped.
         timed: the sizes that it was timed at.
         differences: how far each output is from what it was in float32.
-        spared: weights whose products stay in float32, since without them the graph was too far from it.
+        apart: the matrices of feed-forwards of which some units stay in float32, since with them in 8 bits the graph
+            was too far from it.
+        evened: those whose inputs are evened out, for the same reason.
+        spared: weights whose products stay in float32, for the same reason.
         reason: how far it was.
     """
 
@@ -55,6 +59,8 @@ class GraphReduction:
     milliseconds_after: float
     timed: str
     differences: dict[str, Difference]
+    apart: list[str] = field(default_factory=list)
+    evened: list[str] = field(default_factory=list)
     spared: list[str] = field(default_factory=list)
     reason: str = ""
 
@@ -84,6 +90,11 @@ class Reduction:
                 f"{graph.milliseconds_before:.2f} ms to {graph.milliseconds_after:.2f} ms ({graph.timed}), "
                 f"cosine to float32 at least {cosine:.4f}"
             )
+            if graph.apart or graph.evened:
+                lines.append(
+                    f"what stands out in {len({*graph.apart, *graph.evened})} matrices of its feed-forwards is set "
+                    f"apart or evened out: with all in {self.dtype} as it was {graph.reason}"
+                )
             if graph.spared:
                 lines.append(
                     f"{len(graph.spared)} of its products stay in float32, beginning with '{graph.spared[0]}': with "
@@ -119,14 +130,42 @@ def reduce_graph(
             if file.exists():
                 file.rename(original.with_name(file.name))
         reason = ""
-        for spared in ([], *(spared_weights(mapped(original)) if dtype in INTEGERS else [])):
+        for sparing in _sparings(original, dtype, calibration or [case.inputs for case in cases]):
             try:
-                reduction, shipped = _attempt(original, path, graph, cases, dtype, calibration, spared)
+                reduction, shipped = _attempt(original, path, graph, cases, dtype, calibration, sparing)
             except _BoundError as error:
                 reason, last = reason or error.fault, error
             else:
-                return dataclasses.replace(reduction, spared=spared, reason=reason), shipped
+                return dataclasses.replace(reduction, reason=reason), shipped
         raise last
+
+
+@dataclass(frozen=True)
+class _Sparing:
+    """What stays in float32: some units of feed-forwards, or whole products."""
+
+    outliers: Outliers = field(default_factory=Outliers)
+    spared: list[str] = field(default_factory=list)
+
+    def title(self, dtype: str) -> str:
+        """Return the precision, with what is left out of it."""
+        if self.outliers:
+            return f"{dtype}, what stands out set apart,"
+        return f"{dtype}, {len(self.spared)} products left in float32," if self.spared else dtype
+
+
+def _sparings(original: pathlib.Path, dtype: str, batches: list[Arrays]) -> Iterator[_Sparing]:
+    """Yield what to leave in float32: nothing, and where that is too far from it, more and more."""
+    yield _Sparing()
+    if dtype not in INTEGERS:
+        return
+    proto = mapped(original)
+    if dtype != "int4":  # where inputs are rounded in blocks, in which few meet an outlier
+        outliers = find_outliers(proto, _observer(original, proto, batches))
+        if outliers:
+            yield _Sparing(outliers)
+    for spared in spared_weights(proto):
+        yield _Sparing(spared=spared)
 
 
 def _attempt(
@@ -136,9 +175,10 @@ def _attempt(
     cases: list[Case],
     dtype: str,
     calibration: list[Arrays] | None,
-    spared: list[str],
+    sparing: _Sparing,
 ) -> tuple[GraphReduction, list[Case]]:
     proto = mapped(original)
+    spared = [*sparing.spared, *set_apart(proto, sparing.outliers, original.parent)]
     observe = None if calibration is None else _observer(original, proto, calibration)
     reduce_precision(proto, dtype, observe, spared, original.parent)
     written = save(proto, path, folder=original.parent)
@@ -160,7 +200,7 @@ def _attempt(
         results = _run(after, case.inputs)
         for name, reference in expected.items():
             if reference.dtype.kind == "f":
-                difference = _difference(name, reference, results[name], case, dtype, len(spared))
+                difference = _difference(name, reference, results[name], case, dtype, sparing.title(dtype))
                 found.setdefault(name, []).append(difference)
     reduction = GraphReduction(
         bytes_before=sum(file.stat().st_size for file in original.parent.iterdir()),
@@ -169,6 +209,9 @@ def _attempt(
         milliseconds_after=_time(after, batch),
         timed=timed,
         differences={name: join(differences) for name, differences in found.items()},
+        apart=[*sparing.outliers.units],
+        evened=[*sparing.outliers.factors],
+        spared=sparing.spared,
     )
     return reduction, [dataclasses.replace(case, expected=_run(after, case.inputs)) for case in cases]
 
@@ -264,10 +307,9 @@ class _BoundError(VerificationError):
 
 
 def _difference(
-    name: str, reference: np.ndarray, found: np.ndarray, case: Case, dtype: str, spared: int
+    name: str, reference: np.ndarray, found: np.ndarray, case: Case, dtype: str, title: str
 ) -> Difference:
     bounds = BOUNDS[dtype]
-    title = f"{dtype}, {spared} products left in float32," if spared else dtype
     found = np.where(np.isnan(reference), reference, found)
     result = compare(name, reference, found, bounds.tolerance)
     if result.beyond:
