@@ -147,7 +147,7 @@ def _feed_forwards(graph: Quantizing) -> Iterator[_FeedForward]:
             continue
         between: list[onnx.NodeProto] = []
         tensor = node.input[0]
-        while tensor not in outputs and graph.read[tensor] == 1 and tensor in graph.makers:
+        while tensor and tensor not in outputs and graph.read[tensor] == 1 and tensor in graph.makers:
             maker = graph.makers[tensor]
             columns = graph.weight(maker)
             if columns is not None and maker.op_type != "Attention":
@@ -158,9 +158,10 @@ def _feed_forwards(graph: Quantizing) -> Iterator[_FeedForward]:
 
 
 def _passed(graph: Quantizing, node: onnx.NodeProto) -> str:
-    """Return the one input of a node that is no bias, and "" if there are several or none."""
+    """Return the one input of a node that is no bias, and "" if there are several, or a bias is for all at once."""
     passed = [name for name in node.input if name and not _is_vector(graph, name)]
-    return passed[0] if len(passed) == 1 else ""
+    biases = [graph.initializers[name] for name in node.input if _is_vector(graph, name)]
+    return passed[0] if len(passed) == 1 and all(bias.dims[0] > 1 for bias in biases) else ""
 
 
 def _is_vector(graph: Quantizing, name: str) -> bool:
