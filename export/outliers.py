@@ -133,7 +133,7 @@ def _is_evenable(graph: Quantizing, whole: _FeedForward) -> bool:
     return (
         norm is not None
         and norm.op_type in _NORMS
-        and all(_is_vector(graph, norm.input[place]) for place in _scaling(norm))
+        and all(graph.is_vector(norm.input[place]) for place in _scaling(norm))
         and graph.read[whole.expand.input[1]] == 1
     )
 
@@ -159,13 +159,9 @@ def _feed_forwards(graph: Quantizing) -> Iterator[_FeedForward]:
 
 def _passed(graph: Quantizing, node: onnx.NodeProto) -> str:
     """Return the one input of a node that is no bias, and "" if there are several, or a bias is for all at once."""
-    passed = [name for name in node.input if name and not _is_vector(graph, name)]
-    biases = [graph.initializers[name] for name in node.input if _is_vector(graph, name)]
+    passed = [name for name in node.input if name and not graph.is_vector(name)]
+    biases = [graph.initializers[name] for name in node.input if graph.is_vector(name)]
     return passed[0] if len(passed) == 1 and all(bias.dims[0] > 1 for bias in biases) else ""
-
-
-def _is_vector(graph: Quantizing, name: str) -> bool:
-    return name in graph.initializers and len(graph.initializers[name].dims) == 1
 
 
 def _scaling(norm: onnx.NodeProto) -> list[int]:
@@ -270,7 +266,7 @@ class _Splitting(_Rewriting):
         nodes: list[onnx.NodeProto] = []
         tensor = whole.expand.input[0]
         for node in (whole.expand, *reversed(whole.between)):
-            biases = [cut(name) for name in node.input if _is_vector(self.graph, name)]
+            biases = [cut(name) for name in node.input if self.graph.is_vector(name)]
             inputs = [tensor, *([first] if node is whole.expand else []), *biases]
             tensor = f"{node.output[0]}/{part}"
             nodes.append(new_node(node.op_type, inputs, [tensor], node.domain))

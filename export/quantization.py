@@ -55,6 +55,10 @@ class Quantizing:
         self.nodes: list[onnx.NodeProto] = []
         self.made: set[str] = set()
         self.read = Counter(name for node in self.graph.node for name in node.input)
+        self.read.update(value.name for value in self.graph.output)
+        self.readers = {name: node for node in self.graph.node for name in node.input if self.read[name] == 1}
+        # Nodes that add a bias which a product of 8 bits adds itself.
+        self.biased: set[int] = set()
         # Rows of a table have a scale each, which does for looking them up and for multiplying with them.
         self.tables = {
             node.input[0]
@@ -78,6 +82,9 @@ class Quantizing:
                 self._look_up(node.input[0], node.input[1], node.output[0])
             elif node.op_type == "EmbedLayerNormalization" and self._comes_apart(node):
                 self._take_apart(node)
+            elif id(node) in self.biased:
+                if node.op_type == "BiasGelu":
+                    self._add("Gelu", [node.input[0]], node.output[0], domain=RUNTIME_DOMAIN)
             elif weight is None:
                 self.nodes.append(node)
             elif self.dtype == "int4" and weight.name not in self.tables:
@@ -125,6 +132,7 @@ class Quantizing:
             return Matrix(node.input[1]) if self._is_matrix(node.input[1]) else None
         if node.op_type == "Gemm" and self._is_matrix(node.input[1]):
             plain = [attribute(node, name, 1.0) for name in ("alpha", "beta")] == [1.0, 1.0]
+            plain = plain and (not _bias(node) or self.is_vector(_bias(node)))
             transposed = bool(attribute(node, "transB", 0))
             return Matrix(node.input[1], transposed) if plain and not attribute(node, "transA", 0) else None
         if node.op_type == "Attention" and node.domain == RUNTIME_DOMAIN and self._is_matrix(node.input[1]):
@@ -168,10 +176,29 @@ class Quantizing:
     def _multiply_by_8_bits(self, node: onnx.NodeProto, weight: Matrix) -> None:
         values, scales = self._columns(weight)
         quantized, scale, zero = self._quantized(node.input[0])
-        product = self._product(node)
         inputs = [quantized, values, scale, scales, zero]
+        output, bias = self._with_bias(node)
+        product = f"{output}/product" if node.op_type == "Attention" else output
+        inputs += ["", bias] if bias else []
         self._add("MatMulIntegerToFloat", inputs, product, domain=RUNTIME_DOMAIN)
-        self._finish(node, product)
+        if node.op_type == "Attention":
+            self._attend(node, product)
+
+    def _with_bias(self, node: onnx.NodeProto) -> tuple[str, str]:
+        """Return what a product gives with its bias, and that bias: its own or the next node's; "" for none."""
+        output = node.output[0]
+        reader = self.readers.get(output)
+        if node.op_type == "Attention" or reader is None or _bias(node):
+            return output, _bias(node)
+        bias = next((name for name in reader.input if self.is_vector(name)), "")
+        if reader.op_type not in ("Add", "BiasGelu") or not bias or self.initializers[bias].dims[0] == 1:
+            return output, ""
+        self.biased.add(id(reader))
+        return (reader.output[0] if reader.op_type == "Add" else output), bias
+
+    def is_vector(self, name: str) -> bool:
+        """Return whether a tensor is a weight with one dimension, as biases are."""
+        return name in self.initializers and len(self.initializers[name].dims) == 1
 
     def _multiply_by_4_bits(self, node: onnx.NodeProto, weight: Matrix) -> None:
         name = f"{weight.name}/int4"
@@ -181,7 +208,8 @@ class Quantizing:
             packed, scales = _in_blocks(columns)
             self._store(name, packed)
             self._store(f"{name}/scale", scales)
-        product = self._product(node)
+        bias = _bias(node)
+        product = f"{node.output[0]}/product" if node.op_type == "Attention" or bias else node.output[0]
         self._add(
             "MatMulNBits",
             [node.input[0], name, f"{name}/scale"],
@@ -194,26 +222,24 @@ class Quantizing:
             # The runtime may multiply in int8.
             accuracy_level=4,
         )
-        self._finish(node, product)
-
-    def _product(self, node: onnx.NodeProto) -> str:
-        """Return the name of a node's product, before anything is made of it."""
-        return f"{node.output[0]}/product" if node.op_type == "Attention" or _bias(node) else node.output[0]
-
-    def _finish(self, node: onnx.NodeProto, product: str) -> None:
-        """Write what a node makes of its product."""
         if node.op_type == "Attention":
-            # The runtime has QAttention, which takes longer, and knows neither 4 bits nor a bias of scores.
-            parts = [f"{product}/{part}" for part in ("query", "key", "value")]
-            self._add("Split", [product], *parts, axis=-1, num_outputs=3)
-            inputs = [*parts, *node.input[2:4], *node.input[5:6]]
-            attention = helper.make_node(
-                "MultiHeadAttention", inputs, node.output[:1], name=node.name, domain=RUNTIME_DOMAIN
-            )
-            attention.attribute.extend(node.attribute)
-            self.nodes.append(attention)
-        elif _bias(node):
-            self._add("Add", [product, node.input[2]], node.output[0])
+            self._attend(node, product)
+        elif bias:
+            self._add("Add", [product, bias], node.output[0])
+
+    def _attend(self, node: onnx.NodeProto, product: str) -> None:
+        """Write what attention makes of its queries, keys and values side by side.
+
+        The runtime has QAttention, which takes longer, and knows neither 4 bits nor a bias of scores.
+        """
+        parts = [f"{product}/{part}" for part in ("query", "key", "value")]
+        self._add("Split", [product], *parts, axis=-1, num_outputs=3)
+        inputs = [*parts, *node.input[2:4], *node.input[5:6]]
+        attention = helper.make_node(
+            "MultiHeadAttention", inputs, node.output[:1], name=node.name, domain=RUNTIME_DOMAIN
+        )
+        attention.attribute.extend(node.attribute)
+        self.nodes.append(attention)
 
     def _quantized(self, name: str) -> tuple[str, str, str]:
         """Return an activation in 8 bits, its scale and its zero point, made once for all who read it."""
@@ -310,5 +336,6 @@ def _in_blocks(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return numbers[..., 0::2] | (numbers[..., 1::2] << 4), scales[..., 0]
 
 
-def _bias(node: onnx.NodeProto) -> bool:
-    return node.op_type == "Gemm" and len(node.input) > 2 and bool(node.input[2])
+def _bias(node: onnx.NodeProto) -> str:
+    """Return the bias that a product has itself, and "" if it has none."""
+    return node.input[2] if node.op_type == "Gemm" and len(node.input) > 2 else ""
