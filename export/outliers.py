@@ -145,6 +145,9 @@ def _feed_forwards(graph: Quantizing) -> Iterator[_FeedForward]:
         rows = graph.weight(node)
         if rows is None or rows.name not in narrowing or node.op_type == "Attention":
             continue
+        adder = graph.bias_of(node)[1]
+        if adder is not None and adder.op_type != "Add":
+            continue
         between: list[onnx.NodeProto] = []
         tensor = node.input[0]
         while tensor and tensor not in outputs and graph.read[tensor] == 1 and tensor in graph.makers:
@@ -232,6 +235,7 @@ class _Splitting(_Rewriting):
         super().__init__(graph)
         self.units = units
         self.apart: list[str] = []
+        self.added: set[int] = set()  # nodes that add a bias which is added elsewhere now
 
     def apply(self) -> None:
         """Change the graph."""
@@ -239,21 +243,31 @@ class _Splitting(_Rewriting):
         nodes: list[onnx.NodeProto] = []
         for node in self.graph.graph.node:
             whole = found.get(id(node))
-            nodes += [node] if whole is None or whole.rows.name not in self.units else self._split(whole)
+            if whole is not None and whole.rows.name in self.units:
+                nodes += self._split(whole)
+            elif id(node) not in self.added:
+                nodes.append(node)
         replace_nodes(self.graph.graph, nodes)
 
     def _split(self, whole: _FeedForward) -> list[onnx.NodeProto]:
         """Return the nodes of both parts, and of their sum; what made the one before is read by nobody then."""
         apart = self.units[whole.rows.name]
         others = np.setdiff1d(np.arange(self.matrix(whole.rows).shape[0]), apart)
-        bias = [name for name in whole.contract.input[2:] if name]
         output = whole.contract.output[0]
-        nodes = self._part(whole, others, "others", []) + self._part(whole, apart, "apart", bias)
-        return [*nodes, new_node("Add", [nodes[-1].output[0], f"{output}/others"], [output])]
+        nodes = self._part(whole, others, "others")
+        total = nodes[-1].output[0]
+        bias, adder = self.graph.bias_of(whole.contract)
+        if bias:
+            # Here, where the product that is rounded can add it itself.
+            total = f"{output}/biased"
+            nodes.append(new_node("Add", [nodes[-1].output[0], bias], [total]))
+        if adder is not None:
+            self.added.add(id(adder))
+            output = adder.output[0]
+        nodes += self._part(whole, apart, "apart")
+        return [*nodes, new_node("Add", [nodes[-1].output[0], total], [output])]
 
-    def _part(
-        self, whole: _FeedForward, units: np.ndarray, part: str, bias: list[str]
-    ) -> list[onnx.NodeProto]:
+    def _part(self, whole: _FeedForward, units: np.ndarray, part: str) -> list[onnx.NodeProto]:
         """Return the nodes of a feed-forward of some units, which end in the tensor `OUTPUT/PART`."""
 
         def cut(name: str) -> str:
@@ -273,10 +287,7 @@ class _Splitting(_Rewriting):
             nodes[-1].attribute.extend(node.attribute)
             if node is whole.expand:
                 _replace_inputs(nodes[-1], inputs)
-        product = new_node(
-            "Gemm" if bias else "MatMul", [tensor, last, *bias], [f"{whole.contract.output[0]}/{part}"]
-        )
-        return [*nodes, product]
+        return [*nodes, new_node("MatMul", [tensor, last], [f"{whole.contract.output[0]}/{part}"])]
 
 
 def _replace_inputs(node: onnx.NodeProto, inputs: list[str]) -> None:

@@ -185,16 +185,22 @@ class Quantizing:
             self._attend(node, product)
 
     def _with_bias(self, node: onnx.NodeProto) -> tuple[str, str]:
-        """Return what a product gives with its bias, and that bias: its own or the next node's; "" for none."""
-        output = node.output[0]
-        reader = self.readers.get(output)
+        """Return what a product gives with its bias, and that bias, "" for none; nobody else adds it then."""
+        bias, adder = self.bias_of(node)
+        if adder is None:
+            return node.output[0], bias
+        self.biased.add(id(adder))
+        return (adder if adder.op_type == "Add" else node).output[0], bias
+
+    def bias_of(self, node: onnx.NodeProto) -> tuple[str, onnx.NodeProto | None]:
+        """Return a product's bias, "" for none, and the node that adds it, if that is another."""
+        reader = self.readers.get(node.output[0])
         if node.op_type == "Attention" or reader is None or _bias(node):
-            return output, _bias(node)
+            return _bias(node), None
         bias = next((name for name in reader.input if self.is_vector(name)), "")
         if reader.op_type not in ("Add", "BiasGelu") or not bias or self.initializers[bias].dims[0] == 1:
-            return output, ""
-        self.biased.add(id(reader))
-        return (reader.output[0] if reader.op_type == "Add" else output), bias
+            return "", None
+        return bias, reader
 
     def is_vector(self, name: str) -> bool:
         """Return whether a tensor is a weight with one dimension, as biases are."""
