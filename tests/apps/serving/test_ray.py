@@ -42,6 +42,8 @@ def replicated(shelf: dict[str, Path]) -> Iterator[str]:
         server.start(),
     ):
         yield server.url
+    # Ray Serve goes on pushing its metrics from this process, and would say every ten seconds that nobody takes them.
+    logging.getLogger("ray.serve").disabled = True
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
