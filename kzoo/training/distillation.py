@@ -265,13 +265,13 @@ class Distillation(DefaultFit):
         """
         if self.student.labels is None and self.student.num_classes is not None:
             self.student.labels = batches.infer_labels(y, self.student.num_classes)
+        self._labelled = y is not None
+        x, y, encoder = self._lesson.prepare(x, y, sample_weight, to_learn=True, **self._asked())
         if validation_data is not None:
             held = self._lesson.prepare(*validation_data, **self._asked())
             validation_data = batches.encode_validation(
                 held[:2], held[2], validation_batch_size or batch_size
             )
-        self._labelled = y is not None
-        x, y, encoder = self._lesson.prepare(x, y, sample_weight, unlabelled=True, **self._asked())
         data = batches.encode(x, y, None, encoder, batch_size=batch_size, shuffle=shuffle)
         return self._fit_encoded(
             data,

@@ -68,9 +68,12 @@ class Lesson:
         *,
         wanted: Wanted,
         needs_labels: bool,
-        unlabelled: bool = False,
+        to_learn: bool = False,
     ) -> tuple[Any, Any, LessonEncoder]:
-        """Return examples and targets, those without labels among them, and what makes batches of them."""
+        """Return examples and targets, and what makes batches of them.
+
+        Of what is to learn from, those without labels are a part, and most must be split alike.
+        """
         if needs_labels and y is None:
             raise KzooError(
                 "The labels' loss has a weight, and there are no labels: give y, or another weights=...."
@@ -79,7 +82,7 @@ class Lesson:
             raise KzooError("A teacher is asked of texts, or of one array of images: give a list of strings.")
         x = batches.to_texts(x) if batches.is_text(x) else np.asarray(x)
         labelled = np.ones(len(x), np.float32) if weights is None else np.asarray(weights, np.float32)
-        more = self.unlabelled if unlabelled else ()
+        more = self.unlabelled if to_learn else ()
         if len(more):
             if self.student.task == "tokens":
                 raise KzooError("Texts without labels are for tasks with one label a text.")
@@ -88,14 +91,14 @@ class Lesson:
             if y is not None:
                 # Some label must stand there; its weight is 0.
                 y = [*y, *[y[0]] * len(more)]
-        outputs = TeacherOutputs(self._source(), x, wanted, self.folder)
+        source = self._source()
         targets = {"row": np.arange(len(x)), "labelled": labelled, "labels": y}
         if wanted.per_token:
-            targets["same_pieces"] = np.ones(len(x), np.float32)
-            if hasattr(x, "shape"):
-                self._check_patches(x, int(outputs.sizes[0]))
-            else:
-                targets["same_pieces"] = self._same_pieces(x)
+            # Before the teacher is asked, which takes a while.
+            targets["same_pieces"] = self._same_patches(x) if hasattr(x, "shape") else self._same_pieces(x)
+            if to_learn:
+                self._refuse_most(x, targets["same_pieces"])
+        outputs = TeacherOutputs(source, x, wanted, self.folder)
         return x, targets, LessonEncoder(self.student._encoder, outputs)
 
     def _source(self) -> Teacher:
@@ -107,39 +110,47 @@ class Lesson:
             return KerasTeacher(self.teacher)
         return BundleTeacher(self.teacher, self.student.labels)
 
-    def _check_patches(self, images: np.ndarray, wanted: int) -> None:
-        inputs = self.student._encoder.inputs(images[:1])
-        found = observe(self.student, inputs, Wanted(hidden=(0,)))["hidden_0"].shape[1]
+    def _same_patches(self, images: np.ndarray) -> np.ndarray:
+        """Return 1 for each image, float32 (n,).
+
+        Raises:
+            KzooError: student and teacher make another number of patches of an image.
+        """
+        found, wanted = (
+            observe(model, model._encoder.inputs(images[:1]), Wanted(hidden=(0,)))["hidden_0"].shape[1]
+            for model in (self.student, self.teacher)
+        )
         if found != wanted:
             raise KzooError(
                 f"An image is {wanted} tokens for the teacher and {found} for the student: hidden states and "
                 "attention are learnt token by token. Give both the same image_size and patch_size, or leave these "
                 "weights out."
             )
+        return np.ones(len(images), np.float32)
 
-    def _same_pieces(self, x: list[Any]) -> np.ndarray:
-        """Return 1 for each text that student and teacher split alike, and 0 for others, float32 (n,).
-
-        Raises:
-            KzooError: most are split otherwise, as two tokenizers of which neither came from the other do.
-        """
-        same = np.zeros(len(x), np.float32)
+    def _same_pieces(self, texts: list[Any]) -> np.ndarray:
+        """Return 1 for each text that student and teacher split alike, and 0 for others, float32 (n,)."""
+        same = np.zeros(len(texts), np.float32)
         known = self.teacher.tokenizer.vocabulary
         ids = np.full(self.student.tokenizer.vocab_size, -1)
         for entry, index in self.student.tokenizer.vocabulary.items():
             ids[index] = known.get(entry, -1)
-        for start in range(0, len(x), _COMPARED):
-            texts = x[start : start + _COMPARED]
-            pairs = zip(*(_pieces(model, texts) for model in (self.student, self.teacher)), strict=True)
-            same[start : start + len(texts)] = [np.array_equal(ids[own], others) for own, others in pairs]
+        for start in range(0, len(texts), _COMPARED):
+            chunk = texts[start : start + _COMPARED]
+            pairs = zip(*(_pieces(model, chunk) for model in (self.student, self.teacher)), strict=True)
+            same[start : start + len(chunk)] = [np.array_equal(ids[own], others) for own, others in pairs]
+        return same
+
+    @staticmethod
+    def _refuse_most(x: Any, same: np.ndarray) -> None:
+        """Refuse texts of which most are split otherwise, as by tokenizers of which neither came from the other."""
         if 2 * same.sum() < len(x):
-            text = x[int(np.flatnonzero(same == 0)[0])]
             raise KzooError(
                 f"The student splits {int(len(x) - same.sum()):,} of {len(x):,} texts into other tokens than the "
-                f"teacher, such as {text!r}: hidden states and attention are learnt token by token. Give both the "
-                "same tokenizer and max_length, prune less of the vocabulary, or leave these weights out."
+                f"teacher, such as {x[int(np.flatnonzero(same == 0)[0])]!r}: hidden states and attention are learnt "
+                "token by token. Give both the same tokenizer and max_length, prune less of the vocabulary, or leave "
+                "these weights out."
             )
-        return same
 
 
 def _pieces(model: Any, texts: Any) -> list[np.ndarray]:

@@ -302,6 +302,11 @@ def test_texts_that_are_split_otherwise_have_no_part_in_what_is_learnt_token_by_
     np.testing.assert_allclose(loss_of(same + others), loss_of(same), rtol=1e-5)
     with pytest.raises(KzooError, match=r"splits 2 of 3 texts .*'a bad cat sleeps now'"):
         loss_of(same[:1] + others)
+    # What is only compared with may be split otherwise altogether.
+    distillation = Distillation(student, teacher, weights={part: 1.0})
+    distillation.compile(optimizer=keras.optimizers.SGD(0.0), run_eagerly=True)
+    history = distillation.fit(same, validation_data=(others,), batch_size=8, verbose=0).history
+    assert history[f"val_{part}_loss"] == [0.0]
 
 
 @pytest.mark.parametrize("part", ["hidden", "attention"])
