@@ -12,7 +12,8 @@ from onnx import helper
 from kzoo.errors import ExportError
 from kzoo.export.editing import inner_graphs, replace_nodes
 from kzoo.export.precision import INTEGERS
-from kzoo.export.quantization import Matrix, Quantizing
+from kzoo.export.products import Matrix
+from kzoo.export.quantization import Quantizing
 from kzoo.export.weights import EXTERNAL_DATA_BYTES, mapped, stored_values
 
 
@@ -84,7 +85,7 @@ class _Storing(Quantizing):
             else:
                 self.nodes.append(node)
         read = {name for node in self.nodes for name in node.input}
-        matrices = [name for name in self.initializers if name in read and self._is_matrix(name)]
+        matrices = [name for name in self.initializers if name in read and self.is_matrix(name)]
         restored = []
         for name in matrices:
             inputs = self._columns(Matrix(name))

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from kzoo.export.editing import new_node, replace_nodes
-from kzoo.export.quantization import Matrix, Observe, Quantizing
+from kzoo.export.products import Matrix, Products
+from kzoo.export.quantization import Observe
 
 # Units that are set apart: a multiple of what processors add at once, so that the others are one too where all were.
 _APART = 16
@@ -44,8 +44,8 @@ class Outliers:
 
     Attributes:
         units: which hidden units, int64 (16,), by the name of the matrix that they are multiplied with.
-        factors: how many times too large the entries that come in are, (hidden_dim,), 1 for most, by the name of the
-            matrix that they are multiplied with.
+        factors: how many times too large the entries that come in are, float32 (hidden_dim,), 1 for most, by the name
+            of the matrix that they are multiplied with.
     """
 
     units: dict[str, np.ndarray] = field(default_factory=dict)
@@ -73,7 +73,7 @@ def find_outliers(proto: onnx.ModelProto, observe: Observe) -> Outliers:
         proto: a float32 graph whose weights are initializers.
         observe: runs it on some batches.
     """
-    graph = Quantizing(proto, "int8")
+    graph = Products(proto)
     found = list(_feed_forwards(graph))
     tensors = [(each.contract.input[0], each.rows.name) for each in found]
     tensors += [(each.expand.input[0], each.columns.name) for each in found if _is_evenable(graph, each)]
@@ -84,7 +84,8 @@ def find_outliers(proto: onnx.ModelProto, observe: Observe) -> Outliers:
         if _stands_out(rows, _APART):
             units[each.rows.name] = np.sort(np.argsort(-rows, kind="stable")[:_APART])
         if columns is not None and _stands_out(columns, _EVENED):
-            factors[each.columns.name] = np.maximum(columns / np.sort(columns)[-1 - _EVENED], 1.0)
+            left = np.sort(columns)[-1 - _EVENED]
+            factors[each.columns.name] = np.maximum(columns / left, 1.0).astype(np.float32)
     return Outliers(units, factors)
 
 
@@ -99,8 +100,8 @@ def set_apart(proto: onnx.ModelProto, outliers: Outliers, folder: pathlib.Path |
     Returns:
         The names of the weights that are for these units, and are to stay in float32.
     """
-    _Evening(Quantizing(proto, "int8", folder=folder), outliers.factors).apply()
-    splitting = _Splitting(Quantizing(proto, "int8", folder=folder), outliers.units)
+    _Evening(Products(proto, folder=folder), outliers.factors).apply()
+    splitting = _Splitting(Products(proto, folder=folder), outliers.units)
     splitting.apply()
     return [*dict.fromkeys(splitting.apart)]  # where blocks share weights, they are there more than once
 
@@ -127,7 +128,7 @@ def _stands_out(sizes: np.ndarray, count: int) -> bool:
     return bool(left > 0 and sizes.max() > _OUTSTANDING * left)
 
 
-def _is_evenable(graph: Quantizing, whole: _FeedForward) -> bool:
+def _is_evenable(graph: Products, whole: _FeedForward) -> bool:
     """Return whether a norm alone makes what comes in, with weights that nothing else is to be changed for."""
     norm = graph.makers.get(whole.expand.input[0])
     return (
@@ -138,7 +139,7 @@ def _is_evenable(graph: Quantizing, whole: _FeedForward) -> bool:
     )
 
 
-def _feed_forwards(graph: Quantizing) -> Iterator[_FeedForward]:
+def _feed_forwards(graph: Products) -> Iterator[_FeedForward]:
     narrowing, _ = graph.feed_forward()
     outputs = {value.name for value in graph.graph.output}
     for node in graph.graph.node:
@@ -160,7 +161,7 @@ def _feed_forwards(graph: Quantizing) -> Iterator[_FeedForward]:
             between.append(maker)
 
 
-def _passed(graph: Quantizing, node: onnx.NodeProto) -> str:
+def _passed(graph: Products, node: onnx.NodeProto) -> str:
     """Return the one input of a node that is no bias, and "" if there are several, or a bias is for all at once."""
     passed = [name for name in node.input if name and not graph.is_vector(name)]
     biases = [graph.initializers[name] for name in node.input if graph.is_vector(name)]
@@ -172,32 +173,11 @@ def _scaling(norm: onnx.NodeProto) -> list[int]:
     return [place for place in _NORMS[norm.op_type] if place < len(norm.input) and norm.input[place]]
 
 
-class _Rewriting:
-    """What both remedies do to a graph: new weights, made of those that are there."""
-
-    def __init__(self, graph: Quantizing) -> None:
-        self.graph = graph
-        self.stored: set[str] = set()
-
-    def matrix(self, matrix: Matrix) -> np.ndarray:
-        """Return a matrix as it is multiplied with."""
-        array = self.graph.array(matrix.name)
-        return array.T if matrix.transposed else array
-
-    def store(self, name: str, array: np.ndarray) -> str:
-        """Return the name of a weight, which is there afterwards."""
-        if name not in self.stored:
-            self.stored.add(name)
-            tensor = numpy_helper.from_array(np.ascontiguousarray(array, np.float32), name)
-            self.graph.graph.initializer.append(tensor)
-        return name
-
-
-class _Evening(_Rewriting):
+class _Evening:
     """Divides what norms give to feed-forwards, and multiplies the rows that read it."""
 
-    def __init__(self, graph: Quantizing, factors: dict[str, np.ndarray]) -> None:
-        super().__init__(graph)
+    def __init__(self, graph: Products, factors: dict[str, np.ndarray]) -> None:
+        self.graph = graph
         self.factors = factors
 
     def apply(self) -> None:
@@ -222,17 +202,19 @@ class _Evening(_Rewriting):
         made.attribute.extend(norm.attribute)
         for place in _scaling(norm):
             name = norm.input[place]
-            made.input[place] = self.store(f"{output}/{name}", self.graph.array(name) / factors)
-        rows = self.store(f"{whole.columns.name}/even", self.matrix(whole.columns) * factors[:, None])
+            made.input[place] = self.graph.store(f"{output}/{name}", self.graph.array(name) / factors)
+        rows = self.graph.store(
+            f"{whole.columns.name}/even", self.graph.matrix(whole.columns) * factors[:, None]
+        )
         _replace_inputs(whole.expand, [output, rows, *whole.expand.input[2:]])
         return made
 
 
-class _Splitting(_Rewriting):
+class _Splitting:
     """Writes feed-forwards as two each."""
 
-    def __init__(self, graph: Quantizing, units: dict[str, np.ndarray]) -> None:
-        super().__init__(graph)
+    def __init__(self, graph: Products, units: dict[str, np.ndarray]) -> None:
+        self.graph = graph
         self.units = units
         self.apart: list[str] = []
         self.added: set[int] = set()  # nodes that add a bias which is added elsewhere now
@@ -252,7 +234,7 @@ class _Splitting(_Rewriting):
     def _split(self, whole: _FeedForward) -> list[onnx.NodeProto]:
         """Return the nodes of both parts, and of their sum; what made the one before is read by nobody then."""
         apart = self.units[whole.rows.name]
-        others = np.setdiff1d(np.arange(self.matrix(whole.rows).shape[0]), apart)
+        others = np.setdiff1d(np.arange(self.graph.matrix(whole.rows).shape[0]), apart)
         output = whole.contract.output[0]
         nodes = self._part(whole, others, "others")
         total = nodes[-1].output[0]
@@ -271,10 +253,10 @@ class _Splitting(_Rewriting):
         """Return the nodes of a feed-forward of some units, which end in the tensor `OUTPUT/PART`."""
 
         def cut(name: str) -> str:
-            return self.store(f"{name}/{part}", self.graph.array(name)[units])
+            return self.graph.store(f"{name}/{part}", self.graph.array(name)[units])
 
-        first = self.store(f"{whole.columns.name}/{part}", self.matrix(whole.columns)[:, units])
-        last = self.store(f"{whole.rows.name}/{part}", self.matrix(whole.rows)[units])
+        first = self.graph.store(f"{whole.columns.name}/{part}", self.graph.matrix(whole.columns)[:, units])
+        last = self.graph.store(f"{whole.rows.name}/{part}", self.graph.matrix(whole.rows)[units])
         if part == "apart":
             self.apart += [first, last]
         nodes: list[onnx.NodeProto] = []

@@ -12,7 +12,7 @@ import pytest
 
 import kzoo
 from kzoo.export import outliers, precision
-from kzoo.export.quantization import Quantizing
+from kzoo.export.products import Products
 from tests.models.tiny import make_inputs, shaken, tiny
 
 
@@ -42,7 +42,7 @@ def test_the_remedies_change_nothing_in_float32(
     def observe(names: list[str]):
         """Yield made-up values in which some entries stand out."""
         widths = {"expand": model.backbone.config.hidden_dim, "contract": 64}
-        graph = Quantizing(proto, "int8")
+        graph = Products(proto)
         read_by = {
             node.input[0]: kind
             for node in proto.graph.node
@@ -55,7 +55,7 @@ def test_the_remedies_change_nothing_in_float32(
 
     # The tests' matrices are smaller than those that are quantized otherwise.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kzoo.export.quantization.FEWEST_WEIGHTS", 1)
+        patch.setattr("kzoo.export.products.FEWEST_WEIGHTS", 1)
         patch.setattr(outliers, "_EVENED", 4)
         found = outliers.find_outliers(proto, observe)
         assert (len(found.units), len(found.factors)) == (feed_forwards, evenable)
