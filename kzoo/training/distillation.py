@@ -17,6 +17,7 @@ from kzoo.training.imitation import (
     attention_loss,
     embedding_loss,
     map_layers,
+    mean_of_counted,
     softened_binary_loss,
     softened_loss,
     states_loss,
@@ -191,7 +192,7 @@ class Distillation(DefaultFit):
             return self._logits_loss(got["logits"], y["logits"], real)
         compare = states_loss if part == "hidden" else attention_loss
         losses = [
-            _mean_of(
+            mean_of_counted(
                 compare(ops.cast(got[f"{part}_{own}"], "float32"), y[f"{part}_{other}"], real),
                 y["same_pieces"],
             )
@@ -215,7 +216,7 @@ class Distillation(DefaultFit):
         losses = compare(got, wanted, self.temperature)
         if self.student.task != "tokens":
             return ops.mean(losses)
-        return ops.sum(losses * real) / ops.maximum(ops.sum(real), 1.0)
+        return mean_of_counted(losses, real)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Return the loss, its parts, and the task's usual metrics, where there are labels."""
@@ -312,11 +313,6 @@ class Distillation(DefaultFit):
     def get_compile_config(self) -> dict[str, Any]:
         """Return nothing: its optimizer's state is for going on in the process that has the teacher."""
         return {}
-
-
-def _mean_of(losses: Any, counted: Any) -> Any:
-    """Return the mean of the losses (batch,) for which `counted` (batch,) is 1: 0 if there are none."""
-    return ops.sum(losses * counted) / ops.maximum(ops.sum(counted), 1.0)
 
 
 def _check_weights(task: str, weights: Mapping[str, float] | None) -> dict[str, float]:

@@ -84,7 +84,7 @@ def states_loss(student: Any, teacher: Any, real: Any) -> Any:
     Returns:
         (batch,).
     """
-    return _mean_of_tokens(ops.mean(ops.square(student - teacher), axis=-1), real)
+    return mean_of_counted(ops.mean(ops.square(student - teacher), axis=-1), real, axis=-1)
 
 
 def attention_loss(student: Any, teacher: Any, real: Any) -> Any:
@@ -101,14 +101,20 @@ def attention_loss(student: Any, teacher: Any, real: Any) -> Any:
         (batch,).
     """
     ratio = ops.log(ops.maximum(teacher, 1e-6)) - ops.log(ops.maximum(student, 1e-6))
-    return _mean_of_tokens(ops.mean(ops.sum(teacher * ratio, axis=-1), axis=1), real)
+    return mean_of_counted(ops.mean(ops.sum(teacher * ratio, axis=-1), axis=1), real, axis=-1)
 
 
-def _mean_of_tokens(each: Any, real: Any) -> Any:
-    """Return the mean (batch,) of `each` (batch, length) over what is real."""
-    if real is None:
-        return ops.mean(each, axis=-1)
-    return ops.sum(each * real, axis=-1) / ops.maximum(ops.sum(real, axis=-1), 1.0)
+def mean_of_counted(each: Any, counted: Any, axis: int | None = None) -> Any:
+    """Return the mean of what counts, 0 where nothing does.
+
+    Args:
+        each: numbers.
+        counted: 1 for those that count and 0 for others, of the same shape; None where all do.
+        axis: over which the mean is; over all unless given.
+    """
+    if counted is None:
+        return ops.mean(each, axis=axis)
+    return ops.sum(each * counted, axis=axis) / ops.maximum(ops.sum(counted, axis=axis), 1.0)
 
 
 def embedding_loss(student: Any, teacher: Any, kind: str = "cosine") -> Any:
